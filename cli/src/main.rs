@@ -1,0 +1,5 @@
+//! The `gibbsite` program.
+
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,326 @@
+//! Shallow (two-layer) ReLU energies: value, score and parameter gradients.
+//!
+//! With `m` neurons `θ_j ∈ R^d`, outer weights `w_j` and optional biases `b_j`,
+//!
+//! ```text
+//! f(x)        = (1/m) Σ_j w_j max(z_j, 0),      z_j = θ_j·x + b_j
+//! score(x)    = -∇f(x) = -(1/m) Σ_j w_j 1{z_j > 0} θ_j
+//! ∂f/∂w_j     = max(z_j, 0) / m
+//! ∂f/∂θ_j     = w_j 1{z_j > 0} x / m
+//! ∂f/∂b_j     = w_j 1{z_j > 0} / m
+//! ```
+//!
+//! (Domingo-Enrich, Bietti, Vanden-Eijnden and Bruna, "On Energy-Based Models with
+//! Overparametrized Shallow Neural Networks", ICML 2021, section 2.) The derivative of the
+//! ReLU is 0 at ±0. A NaN preactivation makes the value and the gradients it enters NaN, never
+//! silently 0.
+//!
+//! # One kernel
+//!
+//! Sums over neurons at many samples (energy, score) and sums over samples for many neurons
+//! (parameter gradients) are the same computation with the roles exchanged, since `z` is
+//! symmetric in `θ` and `x`:
+//!
+//! | | points (in lanes) | panel (broadcast) | weights |
+//! |---|---|---|---|
+//! | [`energy`], [`score`], [`energy_score`] | samples | neurons | w |
+//! | [`param_sums`] | neurons | samples | r |
+//!
+//! A bias is one more coordinate in front, equal to 1 on the other side. The side that is
+//! broadcast is packed once into a [`Panel`].
+//!
+//! # Accuracy
+//!
+//! A preactivation is one chain of `d` (`d + 1` with bias) fused multiply-adds; a sum over
+//! `c` terms is taken in tiles of [`TILE`]. With γ_k = k·u/(1 - k·u) and u half of
+//! [`Real::EPSILON`], the error of a value is at most γ_(d+1 + TILE + ⌈c/TILE⌉ + 1) times the sum
+//! of the absolute values of all products that enter it; that of a gradient, given the gates, γ_(TILE +
+//! ⌈c/TILE⌉ + 1) times the sum of its absolute terms. A gate can only differ from the exact one where
+//! the preactivation is within its own error of 0.
+
+use crate::{Isa, Real, Rows, RowsMut, Scratch, ShapeError, scratch::AlignedBuf};
+
+pub mod reference;
+mod simd;
+
+/// Terms per tile of a sum; part of the numerical contract.
+pub const TILE: usize = 96;
+
+/// Vectors with weights, packed for one instruction-set level: the side of the product that is
+/// broadcast.
+#[derive(Clone, Debug)]
+pub struct Panel<T> {
+    /// `[group][coordinate][group]` values, zero-padded to whole groups; then nothing.
+    packed: AlignedBuf,
+    weights: Vec<T>,
+    isa: Isa,
+    /// Vectors per group.
+    group: usize,
+    /// Coordinates including the leading one.
+    coords: usize,
+    /// Whether a coordinate stands in front: the bias for neurons, 1 for samples.
+    lead: bool,
+}
+
+impl<T: Real> Panel<T> {
+    /// Packs `m` neurons for [`energy`], [`score`] and [`energy_score`]: `theta` is m×d, `bias` and `weights`
+    /// have length m. `isa` falls to the next lower level that the CPU offers.
+    ///
+    /// # Errors
+    /// If the lengths differ.
+    pub fn neurons(
+        isa: Isa,
+        theta: Rows<'_, T>,
+        bias: Option<&[T]>,
+        weights: &[T],
+    ) -> Result<Self, ShapeError> {
+        let mut panel = Self::empty(isa);
+        let m = theta.rows();
+        check_len("outer weights", m, weights.len())?;
+        if let Some(bias) = bias {
+            check_len("biases", m, bias.len())?;
+        }
+        panel.fill(theta, bias.is_some(), |j| bias.map_or(T::ONE, |b| b[j]), |j| weights[j]);
+        Ok(panel)
+    }
+
+    /// Packs `n` samples for [`param_sums`]: `x` is n×d and `weights` (the r_i, 1 if absent) has length n;
+    /// `with_bias` says whether the neurons will have biases.
+    ///
+    /// # Errors
+    /// If the lengths differ.
+    pub fn samples(
+        isa: Isa,
+        x: Rows<'_, T>,
+        weights: Option<&[T]>,
+        with_bias: bool,
+    ) -> Result<Self, ShapeError> {
+        let mut panel = Self::empty(isa);
+        panel.set_samples(x, weights, with_bias)?;
+        Ok(panel)
+    }
+
+    /// Replaces the packed samples, keeping the memory.
+    ///
+    /// # Errors
+    /// If the lengths differ.
+    pub fn set_samples(
+        &mut self,
+        x: Rows<'_, T>,
+        weights: Option<&[T]>,
+        with_bias: bool,
+    ) -> Result<(), ShapeError> {
+        if let Some(weights) = weights {
+            check_len("sample weights", x.rows(), weights.len())?;
+        }
+        self.fill(x, with_bias, |_| T::ONE, |i| weights.map_or(T::ONE, |r| r[i]));
+        Ok(())
+    }
+
+    fn empty(isa: Isa) -> Self {
+        let isa = isa.or_lower();
+        let registers = match isa {
+            Isa::Avx512 | Isa::Neon => 32,
+            Isa::Avx2 => 16,
+            Isa::Scalar => 1,
+        };
+        Self {
+            packed: AlignedBuf::default(),
+            weights: Vec::new(),
+            isa,
+            group: simd::group_len(registers),
+            coords: 0,
+            lead: false,
+        }
+    }
+
+    fn fill(
+        &mut self,
+        rows: Rows<'_, T>,
+        with_lead: bool,
+        lead: impl Fn(usize) -> T,
+        weight: impl Fn(usize) -> T,
+    ) {
+        let group = self.group;
+        self.lead = with_lead;
+        self.coords = rows.cols() + usize::from(with_lead);
+        self.weights.clear();
+        self.weights.extend((0..rows.rows()).map(weight));
+        let groups = rows.rows().div_ceil(group);
+        let len = self
+            .coords
+            .checked_mul(group)
+            .and_then(|len| len.checked_mul(groups))
+            .expect("panel larger than the address space");
+        self.packed.reserve::<T>(len);
+        let packed = &mut self.packed.as_mut_slice::<T>()[..len];
+        for (g, packed) in packed.chunks_exact_mut((self.coords * group).max(1)).enumerate() {
+            let first = g * group;
+            let count = group.min(rows.rows() - first);
+            if count < group {
+                packed.fill(T::ZERO);
+            }
+            for j in 0..count {
+                let row = rows.row(first + j);
+                let mut slots = packed[j..].iter_mut().step_by(group);
+                if with_lead && let Some(slot) = slots.next() {
+                    *slot = lead(first + j);
+                }
+                for (slot, &value) in slots.zip(row) {
+                    *slot = value;
+                }
+            }
+        }
+    }
+
+    /// The level that calls with this panel run on.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Number of packed vectors.
+    pub fn len(&self) -> usize {
+        self.weights.len()
+    }
+
+    /// Whether no vector is packed.
+    pub fn is_empty(&self) -> bool {
+        self.weights.is_empty()
+    }
+
+    /// Coordinates of a packed vector, the bias not counted.
+    pub fn dim(&self) -> usize {
+        self.coords - usize::from(self.lead)
+    }
+
+    /// Tiles of packed groups with their weights.
+    #[inline(always)]
+    fn tiles(&self) -> impl Iterator<Item = (&[T], &[T])> {
+        let packed = self.packed.as_slice::<T>();
+        self.weights.chunks(TILE).enumerate().map(move |(t, weights)| {
+            let groups = weights.len().div_ceil(self.group);
+            (&packed[t * TILE * self.coords..][..groups * self.group * self.coords], weights)
+        })
+    }
+}
+
+fn check_len(what: &'static str, expected: usize, got: usize) -> Result<(), ShapeError> {
+    if expected == got { Ok(()) } else { Err(ShapeError::new(what, expected, got)) }
+}
+
+/// `energy[i] = f(x_i)`.
+///
+/// `x` is n×d, `energy` has length n. Costs n·m·(2d + 2) flops. A panel without neurons gives 0.
+///
+/// # Panics
+/// If the shapes do not fit the panel.
+pub fn energy<T: Real>(
+    panel: &Panel<T>,
+    x: Rows<'_, T>,
+    energy: &mut [T],
+    scratch: &mut Scratch,
+) {
+    neuron_sums(panel, x, Some(energy), None, scratch);
+}
+
+/// `score[i] = -∇f(x_i)`.
+///
+/// `x` and `score` are n×d. Costs n·m·(4d + 1) flops. A panel without neurons gives (negative) 0.
+///
+/// # Panics
+/// If the shapes do not fit the panel.
+pub fn score<T: Real>(
+    panel: &Panel<T>,
+    x: Rows<'_, T>,
+    score: &mut RowsMut<'_, T>,
+    scratch: &mut Scratch,
+) {
+    neuron_sums(panel, x, None, Some(score.reborrow()), scratch);
+}
+
+/// [`energy`] and [`score`] in one pass, with the same bits as each of them.
+///
+/// # Panics
+/// If the shapes do not fit the panel.
+pub fn energy_score<T: Real>(
+    panel: &Panel<T>,
+    x: Rows<'_, T>,
+    energy: &mut [T],
+    score: &mut RowsMut<'_, T>,
+    scratch: &mut Scratch,
+) {
+    neuron_sums(panel, x, Some(energy), Some(score.reborrow()), scratch);
+}
+
+fn neuron_sums<'a, T: Real>(
+    panel: &'a Panel<T>,
+    x: Rows<'a, T>,
+    energy: Option<&'a mut [T]>,
+    score: Option<RowsMut<'a, T>>,
+    scratch: &'a mut Scratch,
+) {
+    assert_eq!(x.cols(), panel.dim(), "columns of x against the panel's dimension");
+    if let Some(energy) = &energy {
+        assert_eq!(energy.len(), x.rows(), "length of energy against the rows of x");
+    }
+    if let Some(score) = &score {
+        assert_eq!((score.rows(), score.cols()), (x.rows(), x.cols()), "shape of score");
+    }
+    let m = T::from_f64(panel.len().max(1) as f64);
+    T::dispatch(
+        panel.isa,
+        simd::Sums {
+            panel,
+            points: x,
+            lead: None,
+            value: energy.map(|energy| (energy, m)),
+            gradient: score.map(|score| (score, -m)),
+            lead_gradient: None,
+            scratch,
+        },
+    );
+}
+
+/// The sums over samples that parameter gradients are made of, for each neuron of `theta` (m×d):
+///
+/// ```text
+/// value[j]         = Σ_i r_i max(z_ij, 0)         ∂/∂w_j Σ_i r_i f(x_i) = value[j] / m
+/// gradient[j]      = Σ_i r_i 1{z_ij > 0} x_i      ∂/∂θ_j Σ_i r_i f(x_i) = w_j gradient[j] / m
+/// bias_gradient[j] = Σ_i r_i 1{z_ij > 0}          ∂/∂b_j Σ_i r_i f(x_i) = w_j bias_gradient[j] / m
+/// ```
+///
+/// The samples `x_i` and their weights `r_i` are in the panel ([`Panel::samples`]). Neurons are independent of
+/// each other, so they may be spread over threads; sums over several panels are the caller's to
+/// add, in a fixed order. Costs n·m·(4d + 3) flops.
+///
+/// # Panics
+/// If the shapes do not fit the panel, or if only one of `bias`, `bias_gradient` and the panel's
+/// `with_bias` is given.
+pub fn param_sums<T: Real>(
+    panel: &Panel<T>,
+    theta: Rows<'_, T>,
+    bias: Option<&[T]>,
+    value: &mut [T],
+    gradient: &mut RowsMut<'_, T>,
+    bias_gradient: Option<&mut [T]>,
+    scratch: &mut Scratch,
+) {
+    let m = theta.rows();
+    assert_eq!(theta.cols(), panel.dim(), "columns of theta against the panel's dimension");
+    assert_eq!(value.len(), m, "length of value against the rows of theta");
+    assert_eq!((gradient.rows(), gradient.cols()), (m, theta.cols()), "shape of gradient");
+    assert_eq!(bias.map(<[T]>::len), panel.lead.then_some(m), "biases");
+    assert_eq!(bias_gradient.as_deref().map(<[T]>::len), bias.map(<[T]>::len), "bias gradient");
+    T::dispatch(
+        panel.isa,
+        simd::Sums {
+            panel,
+            points: theta,
+            lead: bias,
+            value: Some((value, T::ONE)),
+            gradient: Some((gradient.reborrow(), T::ONE)),
+            lead_gradient: bias_gradient,
+            scratch,
+        },
+    );
+}

@@ -1,0 +1,349 @@
+//! The fast version of [`reference`](super::reference), written once for all levels.
+//!
+//! Lanes hold points, so every lane walks through the reference's sequence of operations on its
+//! own. The work is tiled twice, after FlashAttention's fashion, so that no array of
+//! preactivations ever exists:
+//!
+//! * a *sub-tile* is `R` registers of points, transposed to `[coordinate][R]`;
+//! * a *tile* is [`TILE`] neurons, packed in groups of `G` as `[group][coordinate][G]`.
+//!
+//! For one sub-tile and one tile, phase 1 forms `G × R` preactivations at a time in registers
+//! and leaves the gates in L1; phase 2 takes the gates against the same packed neurons and
+//! accumulates `K × R` gradient coordinates at a time in registers. Both phases are matrix
+//! products whose inner loop is fused multiply-adds with one broadcast and `R` register operands.
+
+use super::{Panel, TILE};
+use crate::{
+    Real, Rows, RowsMut, Scratch,
+    lanes::{Kernel, Lanes},
+};
+
+/// Working set of the sub-tiles that share one pass over a tile of neurons: within every L2.
+const SUBTILE_BYTES: usize = 128 * 1024;
+
+/// Number of neurons in a packed group: how many preactivations per point phase 1 keeps in
+/// registers. Depends on how many registers there are, never changes results.
+pub(super) const fn group_len(registers: usize) -> usize {
+    match registers {
+        32.. => 8,
+        16.. => 6,
+        _ => 4,
+    }
+}
+
+/// What is to be computed for every point; see [`reference`](super::reference) for the formulas.
+pub(super) struct Sums<'a, T> {
+    pub(super) panel: &'a Panel<T>,
+    pub(super) points: Rows<'a, T>,
+    /// Leading coordinate of each point; all ones if the panel's leading coordinate is the bias.
+    pub(super) lead: Option<&'a [T]>,
+    /// Receives value / divisor.
+    pub(super) value: Option<(&'a mut [T], T)>,
+    /// Receives gradient / divisor, without the leading coordinate.
+    pub(super) gradient: Option<(RowsMut<'a, T>, T)>,
+    /// Receives the gradient with respect to the leading coordinate.
+    pub(super) lead_gradient: Option<&'a mut [T]>,
+    pub(super) scratch: &'a mut Scratch,
+}
+
+impl<T: Real> Kernel<T> for Sums<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes<T>>(mut self, simd: L) {
+        match L::REGISTERS {
+            32.. => self.points::<L, 3, 8, 8>(simd),
+            16.. => self.points::<L, 2, 6, 6>(simd),
+            _ => self.points::<L, 1, 4, 4>(simd),
+        }
+    }
+}
+
+impl<T: Real> Sums<'_, T> {
+    /// Walks over the points: full sub-tiles first, then single registers for what is left.
+    #[inline(always)]
+    fn points<L: Lanes<T>, const R: usize, const G: usize, const K: usize>(&mut self, simd: L) {
+        assert_eq!(self.panel.group, G, "panel packed for another instruction set");
+        let n = self.points.rows();
+        let rest = n % (R * L::LANES);
+        let full = if rest > (R - 1) * L::LANES { n } else { n - rest };
+        self.blocks::<L, R, G, K>(simd, 0, full);
+        self.blocks::<L, 1, G, K>(simd, full, n);
+    }
+
+    /// Points `start..end` in sub-tiles of `R` registers, several sub-tiles at a time.
+    #[inline(always)]
+    fn blocks<L: Lanes<T>, const R: usize, const G: usize, const K: usize>(
+        &mut self,
+        simd: L,
+        start: usize,
+        end: usize,
+    ) {
+        let coords = self.panel.coords;
+        let per_subtile = R * L::LANES;
+        let subtile_bytes = 2 * coords.max(1) * size_of::<[L::Vector; R]>();
+        let block = per_subtile * (SUBTILE_BYTES / subtile_bytes).clamp(4, 16);
+        for start in (start..end).step_by(block) {
+            self.block::<L, R, G, K>(simd, start, block.min(end - start));
+        }
+    }
+
+    #[inline(always)]
+    fn block<L: Lanes<T>, const R: usize, const G: usize, const K: usize>(
+        &mut self,
+        simd: L,
+        start: usize,
+        count: usize,
+    ) {
+        let Panel { coords, .. } = *self.panel;
+        let panel = self.panel;
+        let per_subtile = R * L::LANES;
+        let subtiles = count.div_ceil(per_subtile);
+        // The leading coordinate needs no gradient when it is the bias of the panel's neurons.
+        let first = match self.lead_gradient {
+            Some(_) => 0,
+            None => usize::from(panel.lead),
+        };
+        let [points, gradient, values, gates] = self.scratch.buffers::<[L::Vector; R], 4>([
+            subtiles * coords,
+            subtiles * coords,
+            subtiles,
+            TILE,
+        ]);
+        gradient.fill([simd.splat(T::ZERO); R]);
+        values.fill([simd.splat(T::ZERO); R]);
+        for (s, points) in points.chunks_exact_mut(coords.max(1)).enumerate() {
+            let start = start + s * per_subtile;
+            let count = per_subtile.min(self.points.rows() - start);
+            transpose_in(
+                bytemuck::cast_slice_mut(points),
+                per_subtile,
+                self.points.range(start, count),
+                panel.lead,
+                self.lead.map(|lead| &lead[start..start + count]),
+            );
+        }
+
+        for (tile, weights) in panel.tiles() {
+            for s in 0..subtiles {
+                let points = &points[s * coords..][..coords];
+                let gates = &mut gates[..weights.len()];
+                let value = &mut values[s];
+                match (self.value.is_some(), self.gradient.is_some()) {
+                    (true, true) => phase1::<L, T, R, G, true, true>(simd, tile, weights, points, value, gates),
+                    (true, false) => phase1::<L, T, R, G, true, false>(simd, tile, weights, points, value, gates),
+                    (false, _) => phase1::<L, T, R, G, false, true>(simd, tile, weights, points, value, gates),
+                }
+                if self.gradient.is_some() {
+                    let gradient = &mut gradient[s * coords..][..coords];
+                    phase2::<L, T, R, G, K>(simd, tile, coords, gates, first, gradient);
+                }
+            }
+        }
+
+        if let Some((out, divisor)) = &mut self.value {
+            let divisor = simd.splat(*divisor);
+            for value in values.iter_mut() {
+                *value = value.map(|value| simd.div(value, divisor));
+            }
+            out[start..start + count].copy_from_slice(&bytemuck::cast_slice(values)[..count]);
+        }
+        if let Some((out, divisor)) = &mut self.gradient {
+            let divisor = simd.splat(*divisor);
+            for row in gradient.iter_mut() {
+                *row = row.map(|value| simd.div(value, divisor));
+            }
+            for (s, gradient) in gradient.chunks_exact(coords.max(1)).enumerate() {
+                let gradient: &[T] = bytemuck::cast_slice(gradient);
+                let start = start + s * per_subtile;
+                let lead = usize::from(panel.lead);
+                for lane in 0..per_subtile.min(out.rows() - start) {
+                    let row = out.row_mut(start + lane);
+                    for (k, out) in row.iter_mut().enumerate() {
+                        *out = gradient[(k + lead) * per_subtile + lane];
+                    }
+                }
+                if let Some(out) = &mut self.lead_gradient {
+                    let count = per_subtile.min(out.len() - start);
+                    out[start..start + count].copy_from_slice(&gradient[..count]);
+                }
+            }
+        }
+    }
+}
+
+/// Lays points out as `[coordinate][lane]`; lanes beyond the points are zero.
+#[inline(always)]
+fn transpose_in<T: Real>(
+    tile: &mut [T],
+    lanes: usize,
+    points: Rows<'_, T>,
+    with_lead: bool,
+    lead: Option<&[T]>,
+) {
+    if points.rows() < lanes {
+        tile.fill(T::ZERO);
+    }
+    let tile = if with_lead {
+        let (row, tile) = tile.split_at_mut(lanes);
+        match lead {
+            Some(lead) => row[..lead.len()].copy_from_slice(lead),
+            None => row.fill(T::ONE),
+        }
+        tile
+    } else {
+        tile
+    };
+    for (lane, point) in points.iter().enumerate() {
+        for (row, &x) in tile.chunks_exact_mut(lanes).zip(point) {
+            row[lane] = x;
+        }
+    }
+}
+
+/// Preactivations of one tile of neurons at one sub-tile of points; adds their part of the value
+/// and writes the gates.
+#[inline(always)]
+fn phase1<L: Lanes<T>, T: Real, const R: usize, const G: usize, const VALUE: bool, const GATES: bool>(
+    simd: L,
+    tile: &[T],
+    weights: &[T],
+    points: &[[L::Vector; R]],
+    value: &mut [L::Vector; R],
+    gates: &mut [[L::Vector; R]],
+) {
+    let zero = simd.splat(T::ZERO);
+    let mut part = [zero; R];
+    let groups = tile.chunks_exact((points.len() * G).max(1));
+    let outputs = weights.chunks(G).zip(gates.chunks_mut(G));
+    for (g, (weights, gates)) in outputs.enumerate() {
+        let group = match points.len() {
+            0 => &[],
+            _ => groups.clone().nth(g).unwrap_or(&[]),
+        };
+        let mut z = [[zero; R]; G];
+        for (q, point) in group.as_chunks::<G>().0.iter().zip(points) {
+            for j in 0..G {
+                let q = simd.splat(q[j]);
+                for r in 0..R {
+                    z[j][r] = simd.mul_add(q, point[r], z[j][r]);
+                }
+            }
+        }
+        if let (Ok(weights), Ok(gates)) =
+            (<&[T; G]>::try_from(weights), <&mut [[L::Vector; R]; G]>::try_from(&mut *gates))
+        {
+            for j in 0..G {
+                finish::<L, T, R, VALUE, GATES>(simd, &z[j], weights[j], &mut part, &mut gates[j]);
+            }
+        } else {
+            for ((&weight, gate), z) in weights.iter().zip(gates).zip(z) {
+                finish::<L, T, R, VALUE, GATES>(simd, &z, weight, &mut part, gate);
+            }
+        }
+    }
+    if VALUE {
+        for r in 0..R {
+            value[r] = simd.add(value[r], part[r]);
+        }
+    }
+}
+
+/// Turns one neuron's preactivations into its share of the value and its gate.
+#[inline(always)]
+fn finish<L: Lanes<T>, T: Real, const R: usize, const VALUE: bool, const GATES: bool>(
+    simd: L,
+    z: &[L::Vector; R],
+    weight: T,
+    value: &mut [L::Vector; R],
+    gate: &mut [L::Vector; R],
+) {
+    let weight = simd.splat(weight);
+    for r in 0..R {
+        let relu = simd.relu(z[r]);
+        if VALUE {
+            value[r] = simd.mul_add(weight, relu, value[r]);
+        }
+        if GATES {
+            gate[r] = simd.select_positive(z[r], weight, relu);
+        }
+    }
+}
+
+/// Adds one tile's part of the gradient, coordinates `first..`.
+#[inline(always)]
+fn phase2<L: Lanes<T>, T: Real, const R: usize, const G: usize, const K: usize>(
+    simd: L,
+    tile: &[T],
+    coords: usize,
+    gates: &[[L::Vector; R]],
+    first: usize,
+    gradient: &mut [[L::Vector; R]],
+) {
+    let coordinates = coords - first;
+    let blocks = coordinates.div_ceil(K).max(1);
+    let mut k = first;
+    // Blocks of nearly equal width keep the registers filled to the end.
+    for b in 0..blocks {
+        let width = (coordinates - (k - first)).div_ceil(blocks - b);
+        macro_rules! width {
+            ($($width:literal)*) => {
+                match width {
+                    $($width if $width <= K => {
+                        phase2_block::<L, T, R, G, $width>(simd, tile, coords, gates, k, gradient)
+                    })*
+                    _ => {}
+                }
+            };
+        }
+        width!(1 2 3 4 5 6 7 8);
+        k += width;
+    }
+}
+
+/// `W` coordinates from `k` on.
+#[inline(always)]
+fn phase2_block<L: Lanes<T>, T: Real, const R: usize, const G: usize, const W: usize>(
+    simd: L,
+    tile: &[T],
+    coords: usize,
+    gates: &[[L::Vector; R]],
+    k: usize,
+    gradient: &mut [[L::Vector; R]],
+) {
+    let mut part = [[simd.splat(T::ZERO); R]; W];
+    for (group, gates) in tile.chunks_exact(coords * G).zip(gates.chunks(G)) {
+        let Some(rows) = group.as_chunks::<G>().0[k..].first_chunk::<W>() else { return };
+        if let Ok(gates) = <&[[L::Vector; R]; G]>::try_from(gates) {
+            for j in 0..G {
+                accumulate::<L, T, R, G, W>(simd, rows, j, &gates[j], &mut part);
+            }
+        } else {
+            for (j, gate) in gates.iter().enumerate() {
+                accumulate::<L, T, R, G, W>(simd, rows, j, gate, &mut part);
+            }
+        }
+    }
+    for (sum, part) in gradient[k..].iter_mut().zip(part) {
+        for r in 0..R {
+            sum[r] = simd.add(sum[r], part[r]);
+        }
+    }
+}
+
+/// Adds the vector in slot `j` of a group, weighted by its gates.
+#[inline(always)]
+fn accumulate<L: Lanes<T>, T: Real, const R: usize, const G: usize, const W: usize>(
+    simd: L,
+    rows: &[[T; G]; W],
+    j: usize,
+    gate: &[L::Vector; R],
+    part: &mut [[L::Vector; R]; W],
+) {
+    for w in 0..W {
+        let q = simd.splat(rows[w][j]);
+        for r in 0..R {
+            part[w][r] = simd.mul_add(q, gate[r], part[w][r]);
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! Shallow ReLU energy-based models on the CPU.
+#![forbid(unsafe_code)]
