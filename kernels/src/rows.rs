@@ -28,7 +28,11 @@ impl std::error::Error for ShapeError {}
 /// Checks that `rows` rows of `cols`, `stride` apart, fit into a slice of length `len`.
 fn check(len: usize, rows: usize, cols: usize, stride: usize) -> Result<(), ShapeError> {
     if stride < cols {
-        return Err(ShapeError::new("row stride", format!("at least {cols} (the columns)"), stride));
+        return Err(ShapeError::new(
+            "row stride",
+            format!("at least {cols} (the columns)"),
+            stride,
+        ));
     }
     let needed = match rows {
         0 => Some(0),

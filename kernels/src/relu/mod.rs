@@ -214,12 +214,7 @@ fn check_len(what: &'static str, expected: usize, got: usize) -> Result<(), Shap
 ///
 /// # Panics
 /// If the shapes do not fit the panel.
-pub fn energy<T: Real>(
-    panel: &Panel<T>,
-    x: Rows<'_, T>,
-    energy: &mut [T],
-    scratch: &mut Scratch,
-) {
+pub fn energy<T: Real>(panel: &Panel<T>, x: Rows<'_, T>, energy: &mut [T], scratch: &mut Scratch) {
     neuron_sums(panel, x, Some(energy), None, scratch);
 }
 
@@ -323,4 +318,21 @@ pub fn param_sums<T: Real>(
             scratch,
         },
     );
+}
+
+/// The epilogue of a matrix product: turns one column of preactivations into gates, in place, and
+/// adds its share to the sums. For every point i, with `weight` the column's outer weight:
+///
+/// ```text
+/// value[i]    += weight max(z[i], 0)
+/// z[i]         = weight 1{z[i] > 0}
+/// gate_sum[i] += weight 1{z[i] > 0}
+/// ```
+///
+/// # Panics
+/// If the lengths differ.
+pub fn gate_column<T: Real>(isa: Isa, weight: T, z: &mut [T], value: &mut [T], gate_sum: &mut [T]) {
+    assert_eq!(value.len(), z.len(), "length of value against z");
+    assert_eq!(gate_sum.len(), z.len(), "length of gate_sum against z");
+    T::dispatch(isa, simd::GateColumn { weight, z, value, gate_sum });
 }

@@ -116,3 +116,12 @@ pub fn param_sums<T: Real>(
         }
     }
 }
+
+/// [`gate_column`](super::gate_column).
+pub fn gate_column<T: Real>(weight: T, z: &mut [T], value: &mut [T], gate_sum: &mut [T]) {
+    for ((z, value), sum) in z.iter_mut().zip(value).zip(gate_sum) {
+        *value = weight.mul_add(relu(*z), *value);
+        *z = gate(*z, weight);
+        *sum = *sum + *z;
+    }
+}

@@ -130,9 +130,15 @@ impl<T: Real> Sums<'_, T> {
                 let gates = &mut gates[..weights.len()];
                 let value = &mut values[s];
                 match (self.value.is_some(), self.gradient.is_some()) {
-                    (true, true) => phase1::<L, T, R, G, true, true>(simd, tile, weights, points, value, gates),
-                    (true, false) => phase1::<L, T, R, G, true, false>(simd, tile, weights, points, value, gates),
-                    (false, _) => phase1::<L, T, R, G, false, true>(simd, tile, weights, points, value, gates),
+                    (true, true) => {
+                        phase1::<L, T, R, G, true, true>(simd, tile, weights, points, value, gates)
+                    }
+                    (true, false) => {
+                        phase1::<L, T, R, G, true, false>(simd, tile, weights, points, value, gates)
+                    }
+                    (false, _) => {
+                        phase1::<L, T, R, G, false, true>(simd, tile, weights, points, value, gates)
+                    }
                 }
                 if self.gradient.is_some() {
                     let gradient = &mut gradient[s * coords..][..coords];
@@ -204,7 +210,14 @@ fn transpose_in<T: Real>(
 /// Preactivations of one tile of neurons at one sub-tile of points; adds their part of the value
 /// and writes the gates.
 #[inline(always)]
-fn phase1<L: Lanes<T>, T: Real, const R: usize, const G: usize, const VALUE: bool, const GATES: bool>(
+fn phase1<
+    L: Lanes<T>,
+    T: Real,
+    const R: usize,
+    const G: usize,
+    const VALUE: bool,
+    const GATES: bool,
+>(
     simd: L,
     tile: &[T],
     weights: &[T],
@@ -345,5 +358,61 @@ fn accumulate<L: Lanes<T>, T: Real, const R: usize, const G: usize, const W: usi
         for r in 0..R {
             part[w][r] = simd.mul_add(q, gate[r], part[w][r]);
         }
+    }
+}
+
+/// See [`gate_column`](super::gate_column).
+pub(super) struct GateColumn<'a, T> {
+    pub(super) weight: T,
+    pub(super) z: &'a mut [T],
+    pub(super) value: &'a mut [T],
+    pub(super) gate_sum: &'a mut [T],
+}
+
+impl<T: Real> Kernel<T> for GateColumn<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes<T>>(self, simd: L) {
+        let lanes = L::LANES;
+        let body = self.z.len() - self.z.len() % lanes;
+        let (z, z_tail) = self.z.split_at_mut(body);
+        let (value, value_tail) = self.value.split_at_mut(body);
+        let (sum, sum_tail) = self.gate_sum.split_at_mut(body);
+        gate_registers(
+            simd,
+            self.weight,
+            bytemuck::cast_slice_mut(z),
+            bytemuck::cast_slice_mut(value),
+            bytemuck::cast_slice_mut(sum),
+        );
+        // The rest goes through one padded register.
+        let mut padded = [[simd.splat(T::ZERO)]; 3];
+        let tails = [z_tail, value_tail, sum_tail];
+        for (padded, tail) in padded.iter_mut().zip(&tails) {
+            bytemuck::cast_slice_mut(padded)[..tail.len()].copy_from_slice(tail);
+        }
+        let [z, value, sum] = &mut padded;
+        gate_registers(simd, self.weight, z, value, sum);
+        for (padded, tail) in padded.iter().zip(tails) {
+            tail.copy_from_slice(&bytemuck::cast_slice(padded)[..tail.len()]);
+        }
+    }
+}
+
+#[inline(always)]
+fn gate_registers<L: Lanes<T>, T: Real>(
+    simd: L,
+    weight: T,
+    z: &mut [L::Vector],
+    value: &mut [L::Vector],
+    sum: &mut [L::Vector],
+) {
+    for ((z, value), sum) in z.iter_mut().zip(value).zip(sum) {
+        let (mut part, mut gate) = ([*value], [*z]);
+        finish::<L, T, 1, true, true>(simd, &[*z], weight, &mut part, &mut gate);
+        [*value] = part;
+        [*z] = gate;
+        *sum = simd.add(*sum, *z);
     }
 }

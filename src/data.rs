@@ -1,0 +1,40 @@
+//! Checks and small operations on rows, shared by models, samplers and estimators.
+
+use crate::{Error, Real, Result, Rows};
+
+/// How far from 1 the norm of a point "on the sphere" may be, in units of the type's epsilon:
+/// generous enough for rows normalised in another program.
+const SPHERE_TOLERANCE: f64 = 1e4;
+
+pub(crate) fn check_finite<T: Real>(what: &'static str, x: Rows<'_, T>) -> Result<()> {
+    for (row, x) in x.iter().enumerate() {
+        if let Some(col) = x.iter().position(|&x| !gibbsite_kernels::Real::is_finite(x)) {
+            return Err(Error::NonFinite { what, row, col, value: x[col].to_f64() });
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn check_finite_slice<T: Real>(what: &'static str, x: &[T]) -> Result<()> {
+    match x.iter().position(|&x| !gibbsite_kernels::Real::is_finite(x)) {
+        Some(row) => Err(Error::NonFinite { what, row, col: 0, value: x[row].to_f64() }),
+        None => Ok(()),
+    }
+}
+
+/// NaN rows pass: a NaN shows in the results of its row.
+pub(crate) fn check_on_sphere<T: Real>(what: &'static str, x: Rows<'_, T>) -> Result<()> {
+    let tolerance = SPHERE_TOLERANCE * <T as gibbsite_kernels::Real>::EPSILON.to_f64();
+    for (row, x) in x.iter().enumerate() {
+        let norm = dot(x, x).to_f64().sqrt();
+        if (norm - 1.0).abs() > tolerance {
+            return Err(Error::OffSphere { what, row, norm });
+        }
+    }
+    Ok(())
+}
+
+/// x·y by one chain of fused multiply-adds.
+pub(crate) fn dot<T: Real>(x: &[T], y: &[T]) -> T {
+    x.iter().zip(y).fold(T::ZERO, |sum, (&x, &y)| gibbsite_kernels::Real::mul_add(x, y, sum))
+}

@@ -1,0 +1,99 @@
+//! The same sums as the fused kernel, through faer's matrix product.
+//!
+//! A tile of preactivations is formed by one product, turned into gates in place by a fused
+//! epilogue, and multiplied again while it is still in cache. As in the fused kernel, samples
+//! and neurons exchange roles between energies and parameter gradients.
+
+use crate::{Real, Rows, RowsMut};
+use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
+use gibbsite_kernels::{Isa, relu};
+
+/// Points and panel vectors of one tile: z fills half of a usual L2 cache.
+const POINTS: usize = 256;
+const PANEL: usize = 192;
+
+/// Points against weighted vectors: `value_i = Σ_j v_j max(z_ij, 0)`, `gradient_i = Σ_j v_j 1{z_ij > 0} q_j`,
+/// `gate_sum_i = Σ_j v_j 1{z_ij > 0}`, with `z_ij = p_i·q_j + point_bias_i + panel_bias_j`.
+pub(super) struct Product<'a, T> {
+    pub(super) isa: Isa,
+    pub(super) points: Rows<'a, T>,
+    pub(super) point_bias: Option<&'a [T]>,
+    pub(super) panel: Rows<'a, T>,
+    pub(super) panel_bias: Option<&'a [T]>,
+    pub(super) weights: &'a dyn Fn(usize) -> T,
+}
+
+impl<T: Real> Product<'_, T> {
+    /// Overwrites the outputs that are given.
+    pub(super) fn run(
+        &self,
+        mut value: Option<&mut [T]>,
+        mut gradient: Option<RowsMut<'_, T>>,
+        mut gate_sum: Option<&mut [T]>,
+    ) {
+        let d = self.points.cols();
+        let mut z = vec![T::ZERO; POINTS * PANEL];
+        let mut no_value = vec![T::ZERO; POINTS];
+        let mut no_sum = vec![T::ZERO; POINTS];
+        let mut transposed = vec![T::ZERO; POINTS * d];
+        for start in (0..self.points.rows()).step_by(POINTS) {
+            let count = POINTS.min(self.points.rows() - start);
+            let points = row_major(self.points.range(start, count));
+            let value = match &mut value {
+                Some(value) => &mut value[start..start + count],
+                None => &mut no_value[..count],
+            };
+            let gate_sum = match &mut gate_sum {
+                Some(gate_sum) => &mut gate_sum[start..start + count],
+                None => &mut no_sum[..count],
+            };
+            value.fill(T::ZERO);
+            gate_sum.fill(T::ZERO);
+            let mut sums =
+                MatMut::from_column_major_slice_mut(&mut transposed[..count * d], count, d);
+            sums.fill(T::ZERO);
+            for first in (0..self.panel.rows()).step_by(PANEL) {
+                let width = PANEL.min(self.panel.rows() - first);
+                let panel = row_major(self.panel.range(first, width));
+                let z = &mut z[..count * width];
+                for (j, z) in z.chunks_exact_mut(count).enumerate() {
+                    match (self.point_bias, self.panel_bias) {
+                        (Some(bias), _) => z.copy_from_slice(&bias[start..start + count]),
+                        (None, Some(bias)) => z.fill(bias[first + j]),
+                        (None, None) => z.fill(T::ZERO),
+                    }
+                }
+                let mut tile = MatMut::from_column_major_slice_mut(&mut *z, count, width);
+                matmul(&mut tile, Accum::Add, points, panel.transpose(), T::ONE, Par::Seq);
+                for (j, z) in z.chunks_exact_mut(count).enumerate() {
+                    relu::gate_column(self.isa, (self.weights)(first + j), z, value, gate_sum);
+                }
+                if gradient.is_some() {
+                    let gates = MatRef::from_column_major_slice(&*z, count, width);
+                    matmul(&mut sums, Accum::Add, gates, panel, T::ONE, Par::Seq);
+                }
+            }
+            if let Some(gradient) = &mut gradient {
+                for i in 0..count {
+                    for (k, out) in gradient.row_mut(start + i).iter_mut().enumerate() {
+                        *out = transposed[k * count + i];
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn row_major<'a, T: Real>(rows: Rows<'a, T>) -> MatRef<'a, T> {
+    // faer wants the slice to end with the last row.
+    let len = match rows.rows() {
+        0 => 0,
+        n => (n - 1) * rows.stride() + rows.cols(),
+    };
+    MatRef::from_row_major_slice_with_stride(
+        &rows.as_slice()[..len],
+        rows.rows(),
+        rows.cols(),
+        rows.stride(),
+    )
+}

@@ -1,0 +1,599 @@
+//! The shallow ReLU model.
+
+use super::{Domain, Energy, gemm::Product};
+use crate::{Error, Real, Result, Rows, RowsMut, parallel};
+use gibbsite_kernels::{Isa, Scratch, ShapeError, relu};
+
+/// How the sums over neurons and samples are computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Backend {
+    /// Whichever is faster for the shape; the same choice on every machine.
+    #[default]
+    Auto,
+    /// Our register-tiled kernel: the same bits on every machine, for any number of threads and
+    /// any split of the batch.
+    Fused,
+    /// faer's matrix product with our epilogue: within the documented error bound, not bit-stable.
+    Faer,
+}
+
+impl std::fmt::Display for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Backend::Auto => "auto",
+            Backend::Fused => "fused",
+            Backend::Faer => "faer",
+        })
+    }
+}
+
+/// Shallow ReLU energy with `m` neurons on R^d, or on the sphere in it:
+///
+/// ```text
+/// f(x) = (1/m) Σ_j w_j max(θ_j·x + b_j, 0)
+/// ```
+///
+/// and the model it stands for, with density p ∝ exp(-U), `U(x) = β f(x) + |x|²/(2s²)`. The inverse temperature β is 1
+/// unless set; the second term is there if a Gaussian base measure N(0, s² I) is set, which makes the density
+/// normalisable in R^d whatever the parameters.
+///
+/// ```
+/// use gibbsite::{ReluEnergy, Rows, RowsMut};
+///
+/// let theta = [1.0, 0.0, 1.0, 1.0]; // two neurons in the plane
+/// let model = ReluEnergy::new(Rows::new(&theta, 2, 2)?, &[3.0, -1.0])?;
+///
+/// let x = [2.0, 5.0, -1.0, 0.5]; // two points
+/// let x = Rows::new(&x, 2, 2)?;
+/// let mut energy = [0.0; 2];
+/// model.energy(x, &mut energy)?;
+/// assert_eq!(energy, [-0.5, 0.0]);
+///
+/// let mut score = [0.0; 4];
+/// model.score(x, RowsMut::new(&mut score, 2, 2)?)?;
+/// assert_eq!(score[..2], [-1.0, 0.5]);
+///
+/// let mut grad = model.zero_grad();
+/// model.param_grad(x, None, &mut grad)?;
+/// assert_eq!(grad.w, [1.0, 3.5]);
+/// # Ok::<(), gibbsite::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ReluEnergy<T: Real> {
+    theta: Vec<T>,
+    w: Vec<T>,
+    bias: Option<Vec<T>>,
+    dim: usize,
+    domain: Domain,
+    base_scale: Option<T>,
+    beta: T,
+    isa: Isa,
+    backend: Backend,
+    panel: relu::Panel<T>,
+}
+
+/// Gradients of Σ_i r_i f(x_i) with respect to the parameters of a [`ReluEnergy`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParamGrad<T> {
+    /// With respect to the outer weights, length m.
+    pub w: Vec<T>,
+    /// With respect to the neurons, m×d row-major.
+    pub theta: Vec<T>,
+    /// With respect to the biases, length m, if there are any.
+    pub bias: Option<Vec<T>>,
+}
+
+/// Samples per partial sum of a parameter gradient. Part of the numerical contract: each chunk is
+/// summed from zero and the chunks are added in order.
+const CHUNK: usize = 4096;
+
+/// Neurons per work item of a parameter gradient; a multiple of every register tile.
+const NEURONS_PER_ITEM: usize = 192;
+
+/// Samples per work item are a multiple of this, the widest register tile.
+const TILE_ROWS: usize = 48;
+
+/// Bytes that partial parameter gradients may take.
+const PARTIAL_BYTES: usize = 64 << 20;
+
+impl<T: Real> ReluEnergy<T> {
+    /// A model on R^d without bias or base measure: `theta` is m×d, `w` has length m. The arrays are copied.
+    ///
+    /// # Errors
+    /// If `m` or `d` is 0, if the lengths differ, or if a parameter is not finite.
+    pub fn new(theta: Rows<'_, T>, w: &[T]) -> Result<Self> {
+        if theta.rows() == 0 {
+            return Err(Error::Zero { what: "the number of neurons" });
+        }
+        if theta.cols() == 0 {
+            return Err(Error::Zero { what: "the dimension" });
+        }
+        if w.len() != theta.rows() {
+            return Err(ShapeError::new("outer weights", theta.rows(), w.len()).into());
+        }
+        let isa = Isa::best();
+        let model = Self {
+            theta: theta.iter().flatten().copied().collect(),
+            w: w.to_vec(),
+            bias: None,
+            dim: theta.cols(),
+            domain: Domain::Euclidean,
+            base_scale: None,
+            beta: T::ONE,
+            isa,
+            backend: Backend::Auto,
+            panel: relu::Panel::neurons(isa, theta, None, w)?,
+        };
+        model.check_parameters()?;
+        Ok(model)
+    }
+
+    /// Adds a bias to every neuron.
+    ///
+    /// # Errors
+    /// If there are not `m` biases or one is not finite.
+    pub fn with_bias(mut self, bias: &[T]) -> Result<Self> {
+        if bias.len() != self.w.len() {
+            return Err(ShapeError::new("biases", self.w.len(), bias.len()).into());
+        }
+        self.bias = Some(bias.to_vec());
+        self.check_parameters()?;
+        self.pack();
+        Ok(self)
+    }
+
+    /// Sets the domain.
+    ///
+    /// # Errors
+    /// If a model with a Gaussian base measure is put on the sphere.
+    pub fn with_domain(mut self, domain: Domain) -> Result<Self> {
+        self.domain = domain;
+        self.check_domain()
+    }
+
+    /// Sets the Gaussian base measure N(0, s² I).
+    ///
+    /// # Errors
+    /// If `s` is not positive and finite, or on the sphere.
+    pub fn with_base_scale(mut self, s: T) -> Result<Self> {
+        if !(s > T::ZERO && s.is_finite()) {
+            return Err(Error::parameter("base scale", "positive and finite", s));
+        }
+        self.base_scale = Some(s);
+        self.check_domain()
+    }
+
+    /// Sets the inverse temperature.
+    ///
+    /// # Errors
+    /// If `beta` is not positive and finite.
+    pub fn with_beta(mut self, beta: T) -> Result<Self> {
+        if !(beta > T::ZERO && beta.is_finite()) {
+            return Err(Error::parameter("beta", "positive and finite", beta));
+        }
+        self.beta = beta;
+        Ok(self)
+    }
+
+    /// Forces an instruction-set level, or the next lower one that the CPU offers.
+    pub fn with_isa(mut self, isa: Isa) -> Self {
+        self.isa = isa.or_lower();
+        self.pack();
+        self
+    }
+
+    /// Forces a backend.
+    pub fn with_backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
+    }
+
+    /// Number of neurons m.
+    pub fn neurons(&self) -> usize {
+        self.w.len()
+    }
+
+    /// Dimension d.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// The neurons θ, m×d.
+    pub fn theta(&self) -> Rows<'_, T> {
+        Rows::new(&self.theta, self.w.len(), self.dim).expect("checked when the model was made")
+    }
+
+    /// The outer weights, length m.
+    pub fn w(&self) -> &[T] {
+        &self.w
+    }
+
+    /// The biases, length m, if there are any.
+    pub fn bias(&self) -> Option<&[T]> {
+        self.bias.as_deref()
+    }
+
+    /// The domain.
+    pub fn domain(&self) -> Domain {
+        self.domain
+    }
+
+    /// Scale s of the Gaussian base measure, if there is one.
+    pub fn base_scale(&self) -> Option<T> {
+        self.base_scale
+    }
+
+    /// The inverse temperature β.
+    pub fn beta(&self) -> T {
+        self.beta
+    }
+
+    /// The instruction-set level in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Changes the parameters in place: `update` receives w, θ (m×d, row-major) and the biases.
+    ///
+    /// # Errors
+    /// If a parameter is not finite afterwards; the model then keeps what it had before.
+    pub fn update_parameters(
+        &mut self,
+        update: impl FnOnce(&mut [T], &mut [T], Option<&mut [T]>),
+    ) -> Result<()> {
+        let before = (self.w.clone(), self.theta.clone(), self.bias.clone());
+        update(&mut self.w, &mut self.theta, self.bias.as_deref_mut());
+        if let Err(error) = self.check_parameters() {
+            (self.w, self.theta, self.bias) = before;
+            return Err(error);
+        }
+        self.pack();
+        Ok(())
+    }
+
+    /// `energy[i] = f(x_i)`, without β and base measure. `x` is n×d, `energy` has length n.
+    ///
+    /// A NaN or an infinity in a row of `x` affects that row's energy only. Costs n·m·2d flops.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn energy(&self, x: Rows<'_, T>, energy: &mut [T]) -> Result<()> {
+        self.energy_gradient(x, Some(energy), None, |_, _| {})
+    }
+
+    /// `score[i] = ∇ log p(x_i) = -β ∇f(x_i) - x_i/s²`, on the sphere projected to the tangent space at `x_i`. Both arrays are n×d.
+    ///
+    /// Costs n·m·4d flops.
+    ///
+    /// # Errors
+    /// If the shapes do not fit, or for rows off the unit sphere in a model on the sphere.
+    pub fn score(&self, x: Rows<'_, T>, score: RowsMut<'_, T>) -> Result<()> {
+        self.potential_score(x, None, Some(score))
+    }
+
+    /// Gradients of `Σ_i r_i f(x_i)` with respect to all parameters, written to `grad`. `x` is n×d, `r` has
+    /// length n and is 1 if absent.
+    ///
+    /// Costs n·m·4d flops.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn param_grad(
+        &self,
+        x: Rows<'_, T>,
+        r: Option<&[T]>,
+        grad: &mut ParamGrad<T>,
+    ) -> Result<()> {
+        let (n, m, d) = (x.rows(), self.w.len(), self.dim);
+        self.check_cols(x)?;
+        if let Some(r) = r
+            && r.len() != n
+        {
+            return Err(ShapeError::new("sample weights", n, r.len()).into());
+        }
+        let with_bias = self.bias.is_some();
+        let (expected, got) = ((m, m * d, with_bias.then_some(m)), grad.lens());
+        if got != expected {
+            let [expected, got] =
+                [expected, got].map(|lens| format!("lengths {lens:?} of w, theta, b"));
+            return Err(ShapeError::new("parameter gradient", expected, got).into());
+        }
+        grad.fill_zero();
+        let fused = self.uses_fused();
+        // One partial gradient has w, θ and b side by side for each neuron.
+        let width = d + 1 + usize::from(with_bias);
+        let chunks: Vec<usize> = (0..n).step_by(CHUNK).collect();
+        let at_once = (PARTIAL_BYTES / (m * width * size_of::<T>()))
+            .clamp(1, 2 * parallel::threads())
+            .min(chunks.len().max(1));
+        let mut panels = vec![None; at_once];
+        let mut partials = vec![T::ZERO; at_once * m * width];
+        for chunks in chunks.chunks(at_once) {
+            let range = |start: usize| {
+                let count = CHUNK.min(n - start);
+                (x.range(start, count), r.map(|r| &r[start..start + count]))
+            };
+            if fused {
+                let items = panels.iter_mut().zip(chunks).collect();
+                parallel::for_each(items, |(panel, &start): (&mut Option<_>, &usize), _| {
+                    let (x, r) = range(start);
+                    let packed = relu::Panel::samples(self.isa, x, r, with_bias);
+                    *panel = Some(packed.expect("shapes are checked"));
+                });
+            }
+            let items: Vec<_> = chunks
+                .iter()
+                .zip(&panels)
+                .zip(partials.chunks_exact_mut(m * width))
+                .flat_map(|((&start, panel), partial)| {
+                    partial.chunks_mut(NEURONS_PER_ITEM * width).enumerate().map(
+                        move |(block, partial)| (start, panel, block * NEURONS_PER_ITEM, partial),
+                    )
+                })
+                .collect();
+            parallel::for_each(items, |(start, panel, first, partial), scratch| {
+                let count = partial.len() / width;
+                let theta = self.theta().range(first, count);
+                let bias = self.bias().map(|b| &b[first..first + count]);
+                let (value, rest) = partial.split_at_mut(count);
+                let (gradient, bias_gradient) = rest.split_at_mut(count * d);
+                let mut gradient = RowsMut::new(gradient, count, d).expect("sized above");
+                let bias_gradient = with_bias.then_some(bias_gradient);
+                match panel {
+                    Some(panel) => relu::param_sums(
+                        panel,
+                        theta,
+                        bias,
+                        value,
+                        &mut gradient,
+                        bias_gradient,
+                        scratch,
+                    ),
+                    None => {
+                        let (x, r) = range(start);
+                        Product {
+                            isa: self.isa,
+                            points: theta,
+                            point_bias: bias,
+                            panel: x,
+                            panel_bias: None,
+                            weights: &|i| r.map_or(T::ONE, |r| r[i]),
+                        }
+                        .run(Some(value), Some(gradient), bias_gradient);
+                    }
+                }
+            });
+            for partial in partials.chunks_exact(m * width).take(chunks.len()) {
+                for (block, partial) in partial.chunks(NEURONS_PER_ITEM * width).enumerate() {
+                    let (first, count) = (block * NEURONS_PER_ITEM, partial.len() / width);
+                    let (value, rest) = partial.split_at(count);
+                    let (gradient, bias_gradient) = rest.split_at(count * d);
+                    add(&mut grad.w[first..], value);
+                    add(&mut grad.theta[first * d..], gradient);
+                    if let Some(grad) = &mut grad.bias {
+                        add(&mut grad[first..], bias_gradient);
+                    }
+                }
+            }
+        }
+        let neurons = T::from_f64(m as f64);
+        for (j, &w) in self.w.iter().enumerate() {
+            grad.w[j] = grad.w[j] / neurons;
+            for gradient in &mut grad.theta[j * d..][..d] {
+                *gradient = w * *gradient / neurons;
+            }
+            if let Some(gradient) = &mut grad.bias {
+                gradient[j] = w * gradient[j] / neurons;
+            }
+        }
+        Ok(())
+    }
+
+    /// A gradient of this model's shape, all zero.
+    pub fn zero_grad(&self) -> ParamGrad<T> {
+        ParamGrad {
+            w: vec![T::ZERO; self.w.len()],
+            theta: vec![T::ZERO; self.theta.len()],
+            bias: self.bias.as_ref().map(|bias| vec![T::ZERO; bias.len()]),
+        }
+    }
+
+    /// f and -∇f over blocks of rows; `finish` sees each block of x with its gradient while it is in cache.
+    fn energy_gradient(
+        &self,
+        x: Rows<'_, T>,
+        energy: Option<&mut [T]>,
+        score: Option<RowsMut<'_, T>>,
+        finish: impl Fn(Rows<'_, T>, RowsMut<'_, T>) + Sync,
+    ) -> Result<()> {
+        let n = x.rows();
+        self.check_cols(x)?;
+        if let Some(energy) = &energy
+            && energy.len() != n
+        {
+            return Err(ShapeError::new("energies", n, energy.len()).into());
+        }
+        if let Some(score) = &score
+            && (score.rows(), score.cols()) != (n, self.dim)
+        {
+            let (expected, got) =
+                (format!("{n} x {}", self.dim), format!("{} x {}", score.rows(), score.cols()));
+            return Err(ShapeError::new("scores", expected, got).into());
+        }
+        // An item below some 10^5 multiply-adds is not worth a thread's attention.
+        let least = 100_000 / (self.w.len() * self.dim).max(1);
+        let count = parallel::rows_per_item(n, least, TILE_ROWS);
+        let mut energies = energy.map(|energy| energy.chunks_mut(count));
+        let mut scores = score.map(|score| score.into_blocks(count));
+        let items = (0..n)
+            .step_by(count)
+            .map(|start| {
+                (
+                    x.range(start, count.min(n - start)),
+                    energies.as_mut().and_then(|energies| energies.next()),
+                    scores.as_mut().and_then(|scores| scores.next()),
+                )
+            })
+            .collect();
+        parallel::for_each(items, |(x, energy, mut score), scratch| {
+            self.block(x, energy, score.as_mut().map(RowsMut::reborrow), scratch);
+            if let Some(score) = score {
+                finish(x, score);
+            }
+        });
+        Ok(())
+    }
+
+    fn block(
+        &self,
+        x: Rows<'_, T>,
+        mut energy: Option<&mut [T]>,
+        mut score: Option<RowsMut<'_, T>>,
+        scratch: &mut Scratch,
+    ) {
+        if self.uses_fused() {
+            return match (energy, &mut score) {
+                (Some(energy), Some(score)) => {
+                    relu::energy_score(&self.panel, x, energy, score, scratch)
+                }
+                (Some(energy), None) => relu::energy(&self.panel, x, energy, scratch),
+                (None, Some(score)) => relu::score(&self.panel, x, score, scratch),
+                (None, None) => {}
+            };
+        }
+        Product {
+            isa: self.isa,
+            points: x,
+            point_bias: None,
+            panel: self.theta(),
+            panel_bias: self.bias(),
+            weights: &|j| self.w[j],
+        }
+        .run(energy.as_deref_mut(), score.as_mut().map(RowsMut::reborrow), None);
+        let m = T::from_f64(self.w.len() as f64);
+        for energy in energy.into_iter().flatten() {
+            *energy = *energy / m;
+        }
+        if let Some(mut score) = score {
+            for i in 0..score.rows() {
+                for score in score.row_mut(i) {
+                    *score = *score / -m;
+                }
+            }
+        }
+    }
+
+    /// The plan: whether the fused kernel computes the sums.
+    fn uses_fused(&self) -> bool {
+        match self.backend {
+            Backend::Faer => false,
+            // The fused kernel led at every shape that was measured, d = 2 to 4096.
+            Backend::Fused | Backend::Auto => true,
+        }
+    }
+
+    fn pack(&mut self) {
+        self.panel = relu::Panel::neurons(self.isa, self.theta(), self.bias(), &self.w)
+            .expect("checked when the parameters were set");
+    }
+
+    fn check_cols(&self, x: Rows<'_, T>) -> Result<()> {
+        match x.cols() == self.dim {
+            true => Ok(()),
+            false => {
+                Err(ShapeError::new("columns of x (the model's dimension)", self.dim, x.cols())
+                    .into())
+            }
+        }
+    }
+
+    fn check_parameters(&self) -> Result<()> {
+        crate::data::check_finite("theta", self.theta())?;
+        crate::data::check_finite_slice("w", &self.w)?;
+        match &self.bias {
+            Some(bias) => crate::data::check_finite_slice("b", bias),
+            None => Ok(()),
+        }
+    }
+
+    fn check_domain(self) -> Result<Self> {
+        match (self.domain, self.base_scale) {
+            (Domain::Sphere, Some(s)) => {
+                Err(Error::parameter("base scale", "absent on the sphere", s))
+            }
+            _ => Ok(self),
+        }
+    }
+}
+
+impl<T: Real> Energy<T> for ReluEnergy<T> {
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn domain(&self) -> Domain {
+        self.domain
+    }
+
+    fn potential_score(
+        &self,
+        x: Rows<'_, T>,
+        mut potential: Option<&mut [T]>,
+        score: Option<RowsMut<'_, T>>,
+    ) -> Result<()> {
+        self.check_cols(x)?;
+        if self.domain == Domain::Sphere {
+            crate::data::check_on_sphere("x", x)?;
+        }
+        let precision = self.base_scale.map(|s| T::ONE / (s * s));
+        self.energy_gradient(x, potential.as_deref_mut(), score, |x, mut score| {
+            for i in 0..x.rows() {
+                let (x, score) = (x.row(i), score.row_mut(i));
+                for (score, &x) in score.iter_mut().zip(x) {
+                    *score = match precision {
+                        Some(precision) => self.beta * *score - precision * x,
+                        None => self.beta * *score,
+                    };
+                }
+                if self.domain == Domain::Sphere {
+                    project_to_tangent(score, x);
+                }
+            }
+        })?;
+        for (i, potential) in potential.into_iter().flatten().enumerate() {
+            *potential = self.beta * *potential;
+            if let Some(precision) = precision {
+                let x = x.row(i);
+                *potential = *potential + T::from_f64(0.5) * precision * crate::data::dot(x, x);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// v ← v - (v·x) x.
+pub(crate) fn project_to_tangent<T: Real>(v: &mut [T], x: &[T]) {
+    let normal = crate::data::dot(v, x);
+    for (v, &x) in v.iter_mut().zip(x) {
+        *v = (-normal).mul_add(x, *v);
+    }
+}
+
+fn add<T: Real>(sum: &mut [T], part: &[T]) {
+    for (sum, &part) in sum.iter_mut().zip(part) {
+        *sum = *sum + part;
+    }
+}
+
+impl<T: Real> ParamGrad<T> {
+    fn lens(&self) -> (usize, usize, Option<usize>) {
+        (self.w.len(), self.theta.len(), self.bias.as_ref().map(Vec::len))
+    }
+
+    fn fill_zero(&mut self) {
+        self.w.fill(T::ZERO);
+        self.theta.fill(T::ZERO);
+        self.bias.iter_mut().for_each(|bias| bias.fill(T::ZERO));
+    }
+}

@@ -1,0 +1,78 @@
+//! The library's error type.
+
+use gibbsite_kernels::ShapeError;
+
+/// What can go wrong in the safe API. Every message is a single readable line.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Arrays whose lengths or shapes do not fit together.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+
+    /// A size that must not be zero is.
+    #[error("{what} must not be zero")]
+    Zero {
+        /// Which size.
+        what: &'static str,
+    },
+
+    /// A NaN or an infinity where only finite values make sense.
+    #[error("{what} holds {value} at row {row}, column {col}")]
+    NonFinite {
+        /// Which array.
+        what: &'static str,
+        /// Row, counted from 0.
+        row: usize,
+        /// Column, counted from 0.
+        col: usize,
+        /// The offending value.
+        value: f64,
+    },
+
+    /// An option outside its range.
+    #[error("{what} must be {expected}, got {got}")]
+    Parameter {
+        /// Which option.
+        what: &'static str,
+        /// Its range.
+        expected: &'static str,
+        /// What was given.
+        got: String,
+    },
+
+    /// A point that should lie on the unit sphere and does not.
+    #[error(
+        "row {row} of {what} has norm {norm}, but the model lives on the unit sphere: normalise the rows first"
+    )]
+    OffSphere {
+        /// Which array.
+        what: &'static str,
+        /// Row, counted from 0.
+        row: usize,
+        /// Its Euclidean norm.
+        norm: f64,
+    },
+
+    /// Training left the region where it makes sense.
+    #[error("training diverged at iteration {iteration}: {what}; try a smaller learning rate")]
+    Diverged {
+        /// The iteration, counted from 0.
+        iteration: usize,
+        /// What blew up, with its value.
+        what: String,
+    },
+}
+
+/// Result of the library's fallible functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub(crate) fn parameter(
+        what: &'static str,
+        expected: &'static str,
+        got: impl ToString,
+    ) -> Self {
+        Self::Parameter { what, expected, got: got.to_string() }
+    }
+}
