@@ -4,7 +4,12 @@
 mod data;
 mod energy;
 mod error;
+pub mod normaliser;
 mod parallel;
+pub mod random;
+pub mod sampler;
+pub mod teacher;
+pub mod train;
 
 pub use energy::{Backend, Domain, Energy, ParamGrad, ReluEnergy};
 pub use error::{Error, Result};

@@ -1,0 +1,213 @@
+//! The normalising constant Z of a model, and weighted samples of it.
+//!
+//! Z is relative to the model's base probability: the uniform law on the sphere, the Gaussian base
+//! measure N(0, s² I) in R^d. So `log Z = log E_base exp(-β f)`, and the density with respect to the
+//! base is `exp(-β f - log Z)`.
+
+use crate::{
+    Domain, Error, Real, ReluEnergy, Result, Rows, parallel, random::Stream, sampler::Langevin,
+};
+
+/// An estimate of log Z with the weighted points behind it.
+#[derive(Clone, Debug)]
+pub struct LogZ<T> {
+    /// The estimate of log Z.
+    pub value: f64,
+    /// Its standard error by the delta method: the standard deviation of the weights over their mean,
+    /// over √N. An underestimate where `ess` is small.
+    pub std_error: f64,
+    /// Effective sample size (Σ p)² / Σ p² of the weights p.
+    pub ess: f64,
+    /// How the points were drawn.
+    pub method: Method,
+    /// The points, row-major.
+    pub points: Vec<T>,
+    /// Their self-normalised weights.
+    pub weights: Vec<f64>,
+}
+
+/// How the points behind a [`LogZ`] were drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Method {
+    /// Independent draws from the base, weighted by exp(-β f).
+    ImportanceSampling,
+    /// Annealed importance sampling (Neal 2001) from the base, Metropolis-adjusted Langevin moves in between.
+    Annealed,
+}
+
+/// Rows of a bank that share a random stream.
+const BLOCK: usize = 1024;
+
+/// `n` independent draws from a base probability: uniform on the sphere, N(0, s² I) in R^d.
+///
+/// Rows are drawn from streams `first_stream..` in blocks, so the same (seed, stream) gives the same rows whatever the
+/// number of threads.
+pub fn base_samples<T: Real>(
+    base: Base<T>,
+    n: usize,
+    d: usize,
+    seed: u64,
+    first_stream: u64,
+) -> Vec<T> {
+    let mut x = vec![T::ZERO; n * d];
+    let items = x.chunks_mut((BLOCK * d).max(1)).enumerate().collect();
+    parallel::for_each(items, |(block, x): (usize, &mut [T]), _| {
+        let mut stream = Stream::new(seed, first_stream + block as u64);
+        for x in x.chunks_exact_mut(d) {
+            match base {
+                Base::Sphere => stream.fill_sphere(x),
+                Base::Gaussian(scale) => {
+                    stream.fill_normal(x);
+                    x.iter_mut().for_each(|x| *x = scale * *x);
+                }
+            }
+        }
+    });
+    x
+}
+
+/// A base probability that can be sampled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Base<T> {
+    /// Uniform on the unit sphere.
+    Sphere,
+    /// N(0, s² I), by its scale s.
+    Gaussian(T),
+}
+
+impl<T: Real> Base<T> {
+    /// The base probability of a model.
+    ///
+    /// # Errors
+    /// For a model in R^d without a Gaussian base measure, which has none.
+    pub fn of(model: &ReluEnergy<T>) -> Result<Self> {
+        match (model.domain(), model.base_scale()) {
+            (Domain::Sphere, _) => Ok(Base::Sphere),
+            (Domain::Euclidean, Some(scale)) => Ok(Base::Gaussian(scale)),
+            (Domain::Euclidean, None) => Err(Error::parameter(
+                "base scale",
+                "set for a model in R^d whose normalising constant is wanted",
+                "none",
+            )),
+        }
+    }
+}
+
+/// log Z from `n` independent draws of the base.
+///
+/// # Errors
+/// If the model has no base probability or `n` is 0.
+pub fn importance_sampling<T: Real>(
+    model: &ReluEnergy<T>,
+    n: usize,
+    seed: u64,
+    first_stream: u64,
+) -> Result<LogZ<T>> {
+    let points = base_samples(Base::of(model)?, n, model.dim(), seed, first_stream);
+    from_base_samples(model, points)
+}
+
+/// log Z from points drawn from the base beforehand.
+///
+/// # Errors
+/// If there are no points.
+pub(crate) fn from_base_samples<T: Real>(model: &ReluEnergy<T>, points: Vec<T>) -> Result<LogZ<T>> {
+    let n = points.len() / model.dim();
+    let mut energy = vec![T::ZERO; n];
+    model.energy(Rows::new(&points, n, model.dim())?, &mut energy)?;
+    let beta = model.beta().to_f64();
+    let log_weights = energy.iter().map(|f| -beta * f.to_f64()).collect();
+    weigh(log_weights, points, Method::ImportanceSampling)
+}
+
+/// log Z by annealed importance sampling: `chains` chains walk from the base to the model through `temperatures` equal steps of the
+/// inverse temperature, one Metropolis-adjusted Langevin move after each.
+///
+/// exp of the estimate is unbiased for Z, so the estimate itself is a lower bound in expectation. The step
+/// size is tuned on the way by the acceptance rate of all chains together.
+///
+/// # Errors
+/// If the model has no base probability, or a count is 0.
+pub fn annealed<T: Real>(
+    model: &ReluEnergy<T>,
+    chains: usize,
+    temperatures: usize,
+    seed: u64,
+    first_stream: u64,
+) -> Result<LogZ<T>> {
+    let d = model.dim();
+    let base = Base::of(model)?;
+    let start = base_samples(base, chains, d, seed, first_stream);
+    let scale = match base {
+        Base::Sphere => 1.0 / d as f64,
+        Base::Gaussian(scale) => scale.to_f64() * scale.to_f64(),
+    };
+    let start = Rows::new(&start, chains, d)?;
+    let mut walkers = Langevin::new(start, 0.5 * scale, true, seed ^ first_stream)?;
+    let mut log_weights = vec![0.0; chains];
+    let mut energy = vec![T::ZERO; chains];
+    let beta = model.beta().to_f64() / temperatures.max(1) as f64;
+    let mut tempered = model.clone();
+    for t in 1..=temperatures {
+        model.energy(walkers.states(), &mut energy)?;
+        for (log_weight, f) in log_weights.iter_mut().zip(&energy) {
+            *log_weight -= beta * f.to_f64();
+        }
+        tempered = tempered.with_beta(T::from_f64(beta * t as f64))?;
+        let acceptance = walkers.run(&tempered, 1)?;
+        walkers.adapt(acceptance, 0.1);
+    }
+    let points = walkers.states().as_slice().to_vec();
+    weigh(log_weights, points, Method::Annealed)
+}
+
+/// [`importance_sampling`] with 100,000 points where that is enough (an effective sample size of 1,000), otherwise
+/// [`annealed`].
+///
+/// # Errors
+/// If the model has no base probability.
+pub fn log_z<T: Real>(model: &ReluEnergy<T>, seed: u64) -> Result<LogZ<T>> {
+    let direct = importance_sampling(model, 100_000, seed, NORMALISER_STREAMS)?;
+    if direct.ess >= 1_000.0 {
+        return Ok(direct);
+    }
+    annealed(model, 1_000, 1_000, seed, NORMALISER_STREAMS)
+}
+
+/// Where [`log_z`]'s streams are, away from those of training.
+const NORMALISER_STREAMS: u64 = 1 << 48;
+
+fn weigh<T>(log_weights: Vec<f64>, points: Vec<T>, method: Method) -> Result<LogZ<T>> {
+    let n = log_weights.len() as f64;
+    if log_weights.is_empty() {
+        return Err(Error::Zero { what: "the number of points behind log Z" });
+    }
+    let max = log_weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let mut weights: Vec<f64> = log_weights.iter().map(|&w| libm::exp(w - max)).collect();
+    let sum: f64 = weights.iter().sum();
+    weights.iter_mut().for_each(|weight| *weight /= sum);
+    let ess = 1.0 / weights.iter().map(|weight| weight * weight).sum::<f64>();
+    // With p = n weights, of mean 1: Var p = n Σ weights² - 1 = n / ess - 1.
+    let std_error = ((n / ess - 1.0).max(0.0) / n).sqrt();
+    Ok(LogZ { value: max + libm::log(sum / n), std_error, ess, method, points, weights })
+}
+
+impl<T: Real> LogZ<T> {
+    /// `n` points drawn from the weighted ones by systematic resampling, row-major.
+    pub fn resample(&self, n: usize, seed: u64) -> Vec<T> {
+        let d = self.points.len() / self.weights.len();
+        let offset = Stream::new(seed, u64::MAX).uniform();
+        let mut picked = Vec::with_capacity(n * d);
+        let (mut j, mut cumulated) = (0, self.weights[0]);
+        for i in 0..n {
+            let target = (i as f64 + offset) / n as f64;
+            while cumulated < target && j + 1 < self.weights.len() {
+                j += 1;
+                cumulated += self.weights[j];
+            }
+            picked.extend_from_slice(&self.points[j * d..][..d]);
+        }
+        picked
+    }
+}

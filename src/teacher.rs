@@ -1,0 +1,130 @@
+//! Teachers: small known models on the sphere whose samples a student learns from, as in section 5 of
+//! Domingo-Enrich et al. (2021).
+
+use crate::{
+    Domain, Error, Real, ReluEnergy, Result, Rows,
+    normaliser::{self, Base},
+    random::Stream,
+};
+
+/// A teacher with energy f*(x) = (1/J) Σ_i w_i max(θ_i·x, 0), |θ_i| = 1, on the unit sphere.
+#[derive(Clone, Debug)]
+pub struct Teacher<T: Real> {
+    model: ReluEnergy<T>,
+}
+
+/// The names that [`Teacher::named`] knows, with the outer weights they stand for.
+pub const NAMES: [(&str, &[f64]); 5] = [
+    ("j1w2", &[2.0]),
+    ("j1w10", &[10.0]),
+    ("j2w-2.5", &[-2.5, -2.5]),
+    ("j2w-5", &[-5.0, -5.0]),
+    ("j4w7.5", &[7.5, 7.5, -7.5, -7.5]),
+];
+
+/// Streams of teachers: directions, then data.
+const DIRECTION_STREAMS: u64 = 1 << 32;
+const DATA_STREAMS: u64 = 1 << 33;
+
+impl<T: Real> Teacher<T> {
+    /// One of the paper's teachers: `j1w2`, `j1w10`, `j2w-2.5`, `j2w-5`, `j4w7.5` (two of four weights negative). The seed
+    /// chooses the directions.
+    ///
+    /// # Errors
+    /// For an unknown name, or a dimension below 2.
+    pub fn named(name: &str, dim: usize, seed: u64) -> Result<Self> {
+        let Some((_, weights)) = NAMES.iter().find(|(known, _)| *known == name) else {
+            return Err(Error::parameter(
+                "teacher",
+                "one of j1w2, j1w10, j2w-2.5, j2w-5, j4w7.5",
+                name,
+            ));
+        };
+        if dim < 2 {
+            return Err(Error::parameter("dimension of a teacher", "at least 2", dim));
+        }
+        let mut theta = vec![T::ZERO; weights.len() * dim];
+        for (j, theta) in theta.chunks_exact_mut(dim).enumerate() {
+            Stream::new(seed, DIRECTION_STREAMS + j as u64).fill_sphere(theta);
+        }
+        let w: Vec<T> = weights.iter().map(|&w| T::from_f64(w)).collect();
+        let model = ReluEnergy::new(Rows::new(&theta, w.len(), dim)?, &w)?;
+        Ok(Self { model: model.with_domain(Domain::Sphere)? })
+    }
+
+    /// The teacher's energy.
+    pub fn model(&self) -> &ReluEnergy<T> {
+        &self.model
+    }
+
+    /// `n` independent exact samples, n×d row-major, by rejection from the uniform law. Distinct values of `set` give independent
+    /// sets.
+    ///
+    /// Since |θ_i| = 1, f* ≥ (1/J) Σ min(w_i, 0), which serves as the envelope.
+    ///
+    /// # Errors
+    /// None beyond those of evaluating the energy.
+    pub fn sample(&self, n: usize, seed: u64, set: u64) -> Result<Vec<T>> {
+        const BATCH: usize = 4096;
+        let (d, w) = (self.model.dim(), self.model.w());
+        let least = w.iter().map(|w| w.to_f64().min(0.0)).sum::<f64>() / w.len() as f64;
+        let mut samples = Vec::with_capacity(n * d);
+        let mut energy = vec![T::ZERO; BATCH];
+        let streams = DATA_STREAMS + (set << 24);
+        for batch in 0.. {
+            if samples.len() == n * d {
+                break;
+            }
+            let blocks = BATCH as u64 / 1024 + 1;
+            let first = streams + batch * blocks;
+            let x = normaliser::base_samples(Base::Sphere, BATCH, d, seed, first);
+            self.model.energy(Rows::new(&x, BATCH, d)?, &mut energy)?;
+            let mut stream = Stream::new(seed, first + blocks - 1);
+            for (x, f) in x.chunks_exact(d).zip(&energy) {
+                let accepted = libm::log(stream.uniform()) < least - f.to_f64();
+                if accepted && samples.len() < n * d {
+                    samples.extend_from_slice(x);
+                }
+            }
+        }
+        Ok(samples)
+    }
+
+    /// KL(teacher | student) of a student on the sphere, by self-normalised importance weights on `n` uniform points; not
+    /// negative by construction (maximum at equality of a concave function of the same points).
+    ///
+    /// # Errors
+    /// If the dimensions differ.
+    pub fn kl_to(&self, student: &ReluEnergy<T>, n: usize, seed: u64) -> Result<f64> {
+        let d = self.model.dim();
+        let points = normaliser::base_samples(Base::Sphere, n, d, seed, KL_STREAMS);
+        let q = normaliser::from_base_samples(student, points.clone())?.weights;
+        let p = normaliser::from_base_samples(&self.model, points)?.weights;
+        // KL = E_p[log p - log q] over the points, p and q their normalised weights.
+        let kl = p
+            .iter()
+            .zip(&q)
+            .map(|(&p, &q)| if p > 0.0 { p * (libm::log(p) - libm::log(q)) } else { 0.0 });
+        Ok(kl.sum::<f64>().max(0.0))
+    }
+
+    /// The largest |cosine| between a student's neuron and a teacher's.
+    ///
+    /// # Errors
+    /// If the dimensions differ.
+    pub fn max_cosine(&self, student: &ReluEnergy<T>) -> Result<f64> {
+        if student.dim() != self.model.dim() {
+            return Err(crate::ShapeError::new("dimension", self.model.dim(), student.dim()).into());
+        }
+        let cosine = |a: &[T], b: &[T]| {
+            let dot = |a: &[T], b: &[T]| crate::data::dot(a, b).to_f64();
+            dot(a, b).abs() / (dot(a, a) * dot(b, b)).sqrt()
+        };
+        let pairs = student.theta().iter().flat_map(|student| {
+            self.model.theta().iter().map(move |teacher| cosine(student, teacher))
+        });
+        Ok(pairs.filter(|cosine| !cosine.is_nan()).fold(0.0, f64::max))
+    }
+}
+
+const KL_STREAMS: u64 = 1 << 49;
