@@ -43,7 +43,7 @@ const DEFAULT_PERSISTENT: (usize, usize) = (1000, 10);
 /// Effective sample size at which `Auto` leaves the bank for chains.
 const LEAST_ESS: f64 = 100.0;
 
-/// ULA's step in units of the base variance.
+/// ULA's step in units of the base variance, which is 1/d.
 const ULA_STEP: f64 = 0.01;
 
 /// Streams of the banks: one range per iteration.
@@ -159,7 +159,7 @@ fn persistent<T: Real>(
 ) -> Result<Negative<T>> {
     let chains = match domain {
         Domain::Sphere => Langevin::new(start, 0.5 / start.cols() as f64, true, seed)?,
-        Domain::Euclidean => Langevin::new(start, ULA_STEP, false, seed)?,
+        Domain::Euclidean => Langevin::new(start, ULA_STEP / start.cols() as f64, false, seed)?,
     };
     Ok(Negative::Persistent { chains, steps })
 }

@@ -46,6 +46,9 @@ pub struct TrainOptions {
     pub learning_rate: Option<f64>,
     /// Weight decay of all trained parameters.
     pub weight_decay: f64,
+    /// Variance of the initial parameters in the active regime (0.1 in the paper's experiments): small values let neurons
+    /// condense on few directions, large ones keep them near where they started.
+    pub initial_variance: f64,
     /// Whether neurons have biases.
     pub bias: bool,
     /// Scale s of the Gaussian base measure in R^d; the root mean square of the training data if absent.
@@ -71,6 +74,7 @@ impl Default for TrainOptions {
             iterations: 600,
             learning_rate: None,
             weight_decay: 0.0,
+            initial_variance: 0.1,
             bias: false,
             base_scale: None,
             negative: NegativePhase::Auto,
@@ -136,10 +140,13 @@ pub fn maximum_likelihood<T: Real>(
     for (what, x) in [("training data", train), ("validation data", validation)] {
         check_data(what, x, train.cols(), options.domain)?;
     }
-    // In R^d we train in units of the base scale and convert at the border.
+    // In R^d we train in units in which draws of the base have a norm of about 1, as on the sphere, so
+    // that the same step sizes serve both, and convert at the border.
     let unit = match options.domain {
         Domain::Sphere => T::ONE,
-        Domain::Euclidean => base_scale(train, options)?,
+        Domain::Euclidean => {
+            T::from_f64(base_scale(train, options)? * (train.cols() as f64).sqrt())
+        }
     };
     let scaled = |x: Rows<'_, T>| -> Vec<T> { x.iter().flatten().map(|&x| x / unit).collect() };
     let (train_data, validation_data) = (scaled(train), scaled(validation));
@@ -223,9 +230,6 @@ fn step<T: Real>(
     })
 }
 
-/// Standard deviation of the initial parameters in the active regime: variance 0.1.
-const ACTIVE_SCALE: f64 = 0.316_227_766_016_837_94;
-
 /// Streams of the initial parameters.
 const INITIAL_STREAM: u64 = 1 << 34;
 
@@ -239,7 +243,7 @@ fn initial_model<T: Real>(d: usize, options: &TrainOptions) -> Result<ReluEnergy
         values
     };
     let (neuron_scale, weight_scale) = match options.regime {
-        Regime::F1 => (ACTIVE_SCALE, ACTIVE_SCALE),
+        Regime::F1 => (options.initial_variance.sqrt(), options.initial_variance.sqrt()),
         Regime::F2 => (1.0, 0.0),
     };
     let len = m
@@ -256,16 +260,16 @@ fn initial_model<T: Real>(d: usize, options: &TrainOptions) -> Result<ReluEnergy
     }
     match options.domain {
         Domain::Sphere => Ok(model),
-        Domain::Euclidean => model.with_base_scale(T::ONE),
+        Domain::Euclidean => model.with_base_scale(T::from_f64((d as f64).sqrt().recip())),
     }
 }
 
-/// The same function of x when x is measured in units that are `unit` times smaller.
+/// The same model when x is measured in units that are `unit` times smaller.
 fn in_units_of<T: Real>(model: &ReluEnergy<T>, unit: T) -> Result<ReluEnergy<T>> {
-    if unit == T::ONE {
-        return Ok(model.clone());
+    let mut model = model.clone();
+    if let Some(scale) = model.base_scale() {
+        model = model.with_base_scale(scale * unit)?;
     }
-    let mut model = model.clone().with_base_scale(unit)?;
     model.update_parameters(|_, theta, _| {
         theta.iter_mut().for_each(|theta| *theta = *theta / unit)
     })?;
@@ -347,7 +351,7 @@ fn guard(record: &Record) -> Result<()> {
     })
 }
 
-fn base_scale<T: Real>(train: Rows<'_, T>, options: &TrainOptions) -> Result<T> {
+fn base_scale<T: Real>(train: Rows<'_, T>, options: &TrainOptions) -> Result<f64> {
     let scale = options.base_scale.unwrap_or_else(|| {
         let squares: f64 = train.iter().map(|x| dot(x, x).to_f64()).sum();
         (squares / (train.rows() * train.cols()) as f64).sqrt()
@@ -355,7 +359,7 @@ fn base_scale<T: Real>(train: Rows<'_, T>, options: &TrainOptions) -> Result<T> 
     if !(scale > 0.0 && scale.is_finite()) {
         return Err(Error::parameter("base scale", "positive and finite", scale));
     }
-    Ok(T::from_f64(scale))
+    Ok(scale)
 }
 
 fn check_options(options: &TrainOptions) -> Result<()> {
@@ -373,6 +377,10 @@ fn check_options(options: &TrainOptions) -> Result<()> {
     if !(options.weight_decay >= 0.0 && options.weight_decay.is_finite()) {
         let got = options.weight_decay;
         return Err(Error::parameter("weight decay", "finite and not negative", got));
+    }
+    if !(options.initial_variance > 0.0 && options.initial_variance.is_finite()) {
+        let got = options.initial_variance;
+        return Err(Error::parameter("initial variance", "positive and finite", got));
     }
     if options.domain == Domain::Sphere
         && let Some(scale) = options.base_scale
