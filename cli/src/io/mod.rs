@@ -1,1 +1,141 @@
-//! Files.
+//! Files: tables of numbers (`.npy`, `.csv`) and models (`.safetensors`).
+//!
+//! Nothing in a file is trusted. A header is checked against the length of the file before
+//! anything is allocated for what it announces, so a hostile one costs at most the size of the
+//! file plus 64 KiB. Files appear whole or not at all, see [`write_atomic`].
+
+pub mod csv;
+mod error;
+pub mod model;
+pub mod npy;
+mod number;
+
+pub use error::Error;
+pub use number::{Element, Stored};
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Read, Write},
+    path::Path,
+};
+
+/// Numbers in rows and columns, row by row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Matrix<T> {
+    /// All rows, one after the other.
+    pub data: Vec<T>,
+    /// Number of rows.
+    pub rows: usize,
+    /// Numbers in each row.
+    pub cols: usize,
+}
+
+enum Format {
+    Npy,
+    Csv,
+}
+
+impl Format {
+    fn of(path: &Path) -> Result<Self, Error> {
+        let is = |name| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(name));
+        match () {
+            () if is("npy") => Ok(Format::Npy),
+            () if is("csv") => Ok(Format::Csv),
+            () => Err(Error::Extension { path: path.into() }),
+        }
+    }
+}
+
+/// Reads a table from a `.npy` or `.csv` file; see [`npy`] and [`csv`] for what is accepted.
+///
+/// Not-a-number and infinity are accepted, a finite number too large for `T` is an error.
+pub fn read_matrix<T: Element>(path: &Path) -> Result<Matrix<T>, Error> {
+    match Format::of(path)? {
+        Format::Npy => {
+            let (file, len) = open(path)?;
+            npy::parse_matrix(path, file, len)
+        }
+        Format::Csv => csv::parse_matrix(path, &read_all(path)?),
+    }
+}
+
+/// Reads a vector from a `.npy` file of shape `[n]`, `[n, 1]` or `[1, n]`, or from a `.csv` file
+/// of one column or one row.
+pub fn read_vector<T: Element>(path: &Path) -> Result<Vec<T>, Error> {
+    match Format::of(path)? {
+        Format::Npy => {
+            let (file, len) = open(path)?;
+            npy::parse_vector(path, file, len)
+        }
+        Format::Csv => csv::parse_vector(path, &read_all(path)?),
+    }
+}
+
+/// Writes a `.npy` file in C order.
+///
+/// # Panics
+///
+/// If `shape` does not multiply out to the length of `data`.
+pub fn write_npy<T: Stored>(path: &Path, shape: &[usize], data: &[T]) -> Result<(), Error> {
+    write_atomic(path, |out| npy::encode(out, shape, data))
+}
+
+/// Writes a table of numbers as `.csv`; see [`csv::encode`].
+pub fn write_csv<R: AsRef<[f64]>>(
+    path: &Path,
+    header: &[&str],
+    rows: impl IntoIterator<Item = R>,
+) -> Result<(), Error> {
+    write_atomic(path, |out| csv::encode(out, header, rows))
+}
+
+/// Creates or replaces a file with what `write` writes.
+///
+/// The file appears under its name once it is complete and on disk; on failure an older file of
+/// that name stays as it was and nothing is left behind. Symbolic links are followed. Devices and
+/// pipes are refused, as renaming would replace them by a file.
+pub fn write_atomic(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), Error> {
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    if fs::metadata(&target).is_ok_and(|m| !m.is_file()) {
+        return Err(Error::NotAFile { path: path.into() });
+    }
+    let attempt = || {
+        let mut builder = tempfile::Builder::new();
+        // As for any new file: less what the umask withholds.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let dir = target.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let temporary = builder.tempfile_in(dir.unwrap_or(Path::new(".")))?;
+        let mut out = BufWriter::with_capacity(64 << 10, temporary.as_file());
+        write(&mut out)?;
+        out.flush()?;
+        drop(out);
+        temporary.as_file().sync_all()?;
+        temporary.persist(&target)?;
+        Ok(())
+    };
+    attempt().map_err(|source| Error::Write { path: path.into(), source })
+}
+
+/// Opens a regular file and tells its length.
+fn open(path: &Path) -> Result<(File, u64), Error> {
+    let failed = |source| Error::Read { path: path.into(), source };
+    // Before opening, which blocks on a pipe.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(Error::NotAFile { path: path.into() });
+    }
+    let file = File::open(path).map_err(failed)?;
+    let len = file.metadata().map_err(failed)?.len();
+    Ok((file, len))
+}
+
+fn read_all(path: &Path) -> Result<Vec<u8>, Error> {
+    let (mut file, _) = open(path)?;
+    let mut bytes = Vec::new();
+    // Reserves the length of the file first, and fails if there is no memory for it.
+    file.read_to_end(&mut bytes).map_err(|source| Error::Read { path: path.into(), source })?;
+    Ok(bytes)
+}
