@@ -55,7 +55,9 @@ pub enum Error {
     },
 
     /// Training left the region where it makes sense.
-    #[error("training diverged at iteration {iteration}: {what}; try a smaller learning rate")]
+    #[error(
+        "training diverged at iteration {iteration}: {what}; try a smaller learning rate or another negative phase"
+    )]
     Diverged {
         /// The iteration, counted from 0.
         iteration: usize,

@@ -1,4 +1,47 @@
-//! CPU kernels for energy-based models with shallow ReLU energies.
+//! CPU kernels for energy-based models with shallow ReLU energies,
+//!
+//! ```text
+//! f(x) = (1/m) Σ_j w_j max(θ_j·x + b_j, 0),        p(x) ∝ exp(-β f(x)),
+//! ```
+//!
+//! on the unit sphere or, with a Gaussian base measure, in R^d (Domingo-Enrich, Bietti, Vanden-Eijnden
+//! and Bruna, "On Energy-Based Models with Overparametrized Shallow Neural Networks", ICML 2021).
+//!
+//! | to | use |
+//! |---|---|
+//! | evaluate energies, scores and parameter gradients | [`ReluEnergy`] |
+//! | bring an energy of your own | the [`Energy`] trait |
+//! | draw from a model | [`sampler`] |
+//! | estimate its normalising constant | [`normaliser`] |
+//! | train one | [`train`] |
+//! | compare with a known truth | [`teacher`] |
+//!
+//! Points are borrowed row-major matrices, [`Rows`] and [`RowsMut`]. Everything is generic over `f32` and `f64`
+//! ([`Real`]), runs in the caller's rayon pool and returns [`Error`]s with the shapes in the message.
+//!
+//! Random draws are functions of (seed, stream) alone and sums have a fixed order, so with the backends
+//! [`Backend::Auto`] and [`Backend::Fused`] the same call gives the same bits for any number of threads and on any
+//! instruction set; see [`gibbsite_kernels`] for how.
+//!
+//! # Training a model
+//!
+//! ```
+//! use gibbsite::{Rows, normaliser, teacher::Teacher, train::{TrainOptions, cross_entropy, maximum_likelihood}};
+//!
+//! let teacher = Teacher::<f64>::named("j1w10", 5, 0)?;
+//! let [train, validation, test] = [0, 1, 2].map(|set| teacher.sample(300, 0, set));
+//! let (train, validation, test) = (train?, validation?, test?);
+//! let rows = |x| Rows::new(x, 300, 5);
+//!
+//! let options = TrainOptions { neurons: 50, iterations: 50, ..TrainOptions::default() };
+//! let trained = maximum_likelihood(rows(&train)?, rows(&validation)?, &options, |_, _| Ok(()))?;
+//!
+//! let log_z = normaliser::log_z(&trained.model, 1)?;
+//! let loss = cross_entropy(&trained.model, rows(&test)?, &log_z)?;
+//! assert!(loss < 0.0, "better than the uniform law");
+//! # Ok::<(), gibbsite::Error>(())
+//! ```
+
 #![forbid(unsafe_code)]
 
 mod data;

@@ -206,6 +206,23 @@ impl<'a, T> RowsMut<'a, T> {
         &mut self.data[i * self.stride..][..self.cols]
     }
 
+    /// Rows `start..start + N`.
+    ///
+    /// # Panics
+    /// If the range reaches beyond the rows.
+    #[inline]
+    pub fn rows_mut<const N: usize>(&mut self, start: usize) -> [&mut [T]; N] {
+        assert!(start <= self.rows && N <= self.rows - start, "{N} rows from row {start}");
+        let mut rest = &mut self.data[start * self.stride..];
+        std::array::from_fn(|r| {
+            // The last row of all may end before a whole stride does.
+            let next = if r + 1 == N { rest.len() } else { self.stride };
+            let (row, tail) = std::mem::take(&mut rest).split_at_mut(next);
+            rest = tail;
+            &mut row[..self.cols]
+        })
+    }
+
     /// The same matrix, to be read.
     #[inline]
     pub fn as_rows(&self) -> Rows<'_, T> {

@@ -24,7 +24,9 @@ impl Scratch {
         std::array::from_fn(|i| {
             let (head, tail) = std::mem::take(&mut rest).split_at_mut(lines[i]);
             rest = tail;
-            &mut bytemuck::cast_slice_mut(head)[..lens[i]]
+            // By way of bytes: a line need not hold a whole number of values.
+            let bytes: &mut [u8] = bytemuck::cast_slice_mut(head);
+            bytemuck::cast_slice_mut(&mut bytes[..lens[i] * size_of::<V>()])
         })
     }
 }

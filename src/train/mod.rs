@@ -177,7 +177,7 @@ pub fn maximum_likelihood<T: Real>(
                 f1_norm: f1_norm(&in_units_of(&model, unit)?),
                 acceptance: gradient.take_acceptance(),
             };
-            guard(&record)?;
+            guard(&record, d)?;
             let rescaled = in_units_of(&model, unit)?;
             observe(&record, &rescaled)?;
             let better = best.as_ref().is_none_or(|(best, _)| {
@@ -337,18 +337,25 @@ impl<T: Real> Evaluation<T> {
     }
 }
 
-/// Nats above the base probability at which training counts as diverged.
+/// Cross-entropies beyond this many nats per dimension, either way, count as divergence: a model whose chains
+/// are left behind reports ever better ones.
 const DIVERGED: f64 = 1e3;
 
-fn guard(record: &Record) -> Result<()> {
+/// Acceptance below which chains no longer follow the model.
+const STUCK: f64 = 0.005;
+
+fn guard(record: &Record, d: usize) -> Result<()> {
+    let diverged = |what| Err(Error::Diverged { iteration: record.iteration, what });
     let value = record.train_cross_entropy;
-    if value < DIVERGED {
-        return Ok(());
+    if !(value.abs() < DIVERGED * d as f64) {
+        return diverged(format!("the training cross-entropy is {value:.3e} nats"));
     }
-    Err(Error::Diverged {
-        iteration: record.iteration,
-        what: format!("the training cross-entropy is {value:.3e} nats"),
-    })
+    match record.acceptance {
+        Some(acceptance) if acceptance < STUCK => diverged(format!(
+            "the chains of the negative phase no longer move (acceptance {acceptance:.1e})"
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn base_scale<T: Real>(train: Rows<'_, T>, options: &TrainOptions) -> Result<f64> {

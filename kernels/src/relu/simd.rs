@@ -162,24 +162,25 @@ impl<T: Real> Sums<'_, T> {
             for (s, gradient) in gradient.chunks_exact(coords.max(1)).enumerate() {
                 let gradient: &[T] = bytemuck::cast_slice(gradient);
                 let start = start + s * per_subtile;
-                let lead = usize::from(panel.lead);
-                for lane in 0..per_subtile.min(out.rows() - start) {
-                    let row = out.row_mut(start + lane);
-                    for (k, out) in row.iter_mut().enumerate() {
-                        *out = gradient[(k + lead) * per_subtile + lane];
-                    }
-                }
+                let (lead, rest) = gradient.split_at(usize::from(panel.lead) * per_subtile);
+                transpose_out(rest, per_subtile, out, start);
                 if let Some(out) = &mut self.lead_gradient {
                     let count = per_subtile.min(out.len() - start);
-                    out[start..start + count].copy_from_slice(&gradient[..count]);
+                    out[start..start + count].copy_from_slice(&lead[..count]);
                 }
             }
         }
     }
 }
 
+/// Rows that a transposition moves at a time.
+const STRIP: usize = 8;
+
 /// Lays points out as `[coordinate][lane]`; lanes beyond the points are zero.
-#[inline(always)]
+///
+/// Not inlined, so that it is compiled without the wide instruction sets: with them, LLVM turns the
+/// strided accesses into gathers and scatters, which are slower and reach beyond sanitizers' sight.
+#[inline(never)]
 fn transpose_in<T: Real>(
     tile: &mut [T],
     lanes: usize,
@@ -187,22 +188,56 @@ fn transpose_in<T: Real>(
     with_lead: bool,
     lead: Option<&[T]>,
 ) {
-    if points.rows() < lanes {
+    let count = points.rows();
+    if count < lanes {
         tile.fill(T::ZERO);
     }
     let tile = if with_lead {
         let (row, tile) = tile.split_at_mut(lanes);
         match lead {
-            Some(lead) => row[..lead.len()].copy_from_slice(lead),
+            Some(lead) => row[..count].copy_from_slice(lead),
             None => row.fill(T::ONE),
         }
         tile
     } else {
         tile
     };
-    for (lane, point) in points.iter().enumerate() {
-        for (row, &x) in tile.chunks_exact_mut(lanes).zip(point) {
+    let cols = points.cols();
+    let strips = count - count % STRIP;
+    for lane in (0..strips).step_by(STRIP) {
+        let strip: [&[T]; STRIP] = std::array::from_fn(|r| &points.row(lane + r)[..cols]);
+        for (k, row) in tile.chunks_exact_mut(lanes).enumerate() {
+            let row: &mut [T] = &mut row[lane..lane + STRIP];
+            for r in 0..STRIP {
+                row[r] = strip[r][k];
+            }
+        }
+    }
+    for lane in strips..count {
+        for (row, &x) in tile.chunks_exact_mut(lanes).zip(points.row(lane)) {
             row[lane] = x;
+        }
+    }
+}
+
+/// The way back: writes the first lanes of `[coordinate][lane]` to the rows `start..` of `out`. Not
+/// inlined for the same reason.
+#[inline(never)]
+fn transpose_out<T: Real>(tile: &[T], lanes: usize, out: &mut RowsMut<'_, T>, start: usize) {
+    let count = lanes.min(out.rows() - start);
+    let strips = count - count % STRIP;
+    for lane in (0..strips).step_by(STRIP) {
+        let strip: [&mut [T]; STRIP] = out.rows_mut(start + lane);
+        for (k, row) in tile.chunks_exact(lanes).enumerate() {
+            let row = &row[lane..lane + STRIP];
+            for r in 0..STRIP {
+                strip[r][k] = row[r];
+            }
+        }
+    }
+    for lane in strips..count {
+        for (out, row) in out.row_mut(start + lane).iter_mut().zip(tile.chunks_exact(lanes)) {
+            *out = row[lane];
         }
     }
 }

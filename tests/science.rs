@@ -1,0 +1,318 @@
+//! The numbers are right: gradients against differences, samplers and normalisers against exact
+//! targets, training against the known result.
+
+mod common;
+
+use common::{model, normals};
+use gibbsite::{
+    Backend, Domain, Energy, ReluEnergy, Result, Rows, RowsMut,
+    normaliser::{self, Base, base_samples},
+    sampler::{IndependenceMetropolis, Langevin},
+    teacher::{self, Teacher},
+    train::{Regime, TrainOptions, maximum_likelihood},
+};
+
+#[test]
+fn the_faer_backend_agrees_with_the_fused_kernel() {
+    for (n, d, m, bias) in [(300, 7, 500, true), (257, 40, 193, false), (5000, 3, 17, true)] {
+        let x = normals::<f64>(n * d, 5);
+        let r = normals::<f64>(n, 6);
+        let rows = Rows::new(&x, n, d).unwrap();
+        let run = |backend| {
+            let model = model::<f64>(m, d, bias, backend);
+            let (mut energy, mut score) = (vec![0.0; n], vec![0.0; n * d]);
+            model.energy(rows, &mut energy).unwrap();
+            model.score(rows, RowsMut::new(&mut score, n, d).unwrap()).unwrap();
+            let mut grad = model.zero_grad();
+            model.param_grad(rows, Some(&r), &mut grad).unwrap();
+            let bias = grad.bias.unwrap_or_default();
+            [energy, score, grad.w, grad.theta, bias].concat()
+        };
+        let (fused, faer) = (run(Backend::Fused), run(Backend::Faer));
+        // All outputs are of order 1 to 100 here; terms are too.
+        for (fused, faer) in fused.iter().zip(&faer) {
+            assert!((fused - faer).abs() < 1e-11, "{fused} against {faer}");
+        }
+    }
+}
+
+#[test]
+fn score_is_the_gradient_of_minus_the_potential() {
+    let d = 6;
+    let euclidean = model::<f64>(40, d, true, Backend::Auto)
+        .with_base_scale(1.7)
+        .unwrap()
+        .with_beta(0.6)
+        .unwrap();
+    let sphere = model::<f64>(40, d, true, Backend::Auto).with_domain(Domain::Sphere).unwrap();
+    for model in [euclidean, sphere] {
+        let mut x = normals::<f64>(d, 7);
+        if model.domain() == Domain::Sphere {
+            let norm = x.iter().map(|x| x * x).sum::<f64>().sqrt();
+            x.iter_mut().for_each(|x| *x /= norm);
+        }
+        let mut score = vec![0.0; d];
+        let rows = Rows::new(&x, 1, d).unwrap();
+        model.score(rows, RowsMut::new(&mut score, 1, d).unwrap()).unwrap();
+        // Along a curve in the domain, by a central difference.
+        let mut direction = normals::<f64>(d, 8);
+        if model.domain() == Domain::Sphere {
+            let normal: f64 = direction.iter().zip(&x).map(|(v, x)| v * x).sum();
+            direction.iter_mut().zip(&x).for_each(|(v, x)| *v -= normal * x);
+        }
+        let along = |t: f64| {
+            let mut y: Vec<f64> = x.iter().zip(&direction).map(|(x, v)| x + t * v).collect();
+            if model.domain() == Domain::Sphere {
+                let norm = y.iter().map(|y| y * y).sum::<f64>().sqrt();
+                y.iter_mut().for_each(|y| *y /= norm);
+            }
+            let mut potential = [0.0];
+            model
+                .potential_score(Rows::new(&y, 1, d).unwrap(), Some(&mut potential), None)
+                .unwrap();
+            potential[0]
+        };
+        let h = 1e-6;
+        let difference = (along(h) - along(-h)) / (2.0 * h);
+        let inner: f64 = score.iter().zip(&direction).map(|(s, v)| s * v).sum();
+        assert!((inner + difference).abs() < 1e-7, "{inner} against {}", -difference);
+    }
+}
+
+/// p ∝ exp(κ x_d) on the sphere: von Mises and Fisher's law.
+struct VonMisesFisher {
+    kappa: f64,
+    dim: usize,
+}
+
+impl Energy<f64> for VonMisesFisher {
+    fn dim(&self) -> usize {
+        self.dim
+    }
+    fn domain(&self) -> Domain {
+        Domain::Sphere
+    }
+    fn potential_score(
+        &self,
+        x: Rows<'_, f64>,
+        mut potential: Option<&mut [f64]>,
+        mut score: Option<RowsMut<'_, f64>>,
+    ) -> Result<()> {
+        for (i, x) in x.iter().enumerate() {
+            let top = x[self.dim - 1];
+            if let Some(potential) = &mut potential {
+                potential[i] = -self.kappa * top;
+            }
+            if let Some(score) = &mut score {
+                let score = score.row_mut(i);
+                score.iter_mut().zip(x).for_each(|(s, x)| *s = -self.kappa * top * x);
+                score[self.dim - 1] += self.kappa;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn geodesic_mala_is_exact_on_the_sphere() {
+    // E[x_d] = I_{5/2}(4) / I_{3/2}(4) for kappa = 4, d = 5, from the closed forms of half-integer Bessel functions.
+    let (sinh, cosh) = (4f64.sinh(), 4f64.cosh());
+    let i_three_halves = cosh - sinh / 4.0;
+    let i_five_halves = sinh * (1.0 + 3.0 / 16.0) - 3.0 * cosh / 4.0;
+    let exact = i_five_halves / i_three_halves;
+    assert!((exact - 0.582).abs() < 1e-3);
+    let energy = VonMisesFisher { kappa: 4.0, dim: 5 };
+    // Many chains from the uniform law: the spread of their time averages gives the standard error.
+    let chains = 2000;
+    let start = base_samples(Base::Sphere, chains, 5, 1, 0);
+    let start = Rows::new(&start, chains, 5).unwrap();
+    for step in [0.05, 0.15, 0.4] {
+        let mut sampler = Langevin::new(start, step, true, 9).unwrap();
+        sampler.run(&energy, 200).unwrap();
+        let mut means = vec![0.0; chains];
+        let rounds = 100;
+        for _ in 0..rounds {
+            sampler.run(&energy, 2).unwrap();
+            for (mean, x) in means.iter_mut().zip(sampler.states().iter()) {
+                *mean += x[4] / f64::from(rounds);
+            }
+        }
+        let mean = means.iter().sum::<f64>() / chains as f64;
+        let variance = means.iter().map(|m| (m - mean).powi(2)).sum::<f64>() / chains as f64;
+        let error = (variance / chains as f64).sqrt();
+        assert!((mean - exact).abs() < 4.0 * error, "{mean} ± {error} against {exact}");
+        assert!(error < 2e-3);
+    }
+}
+
+/// A standard Gaussian.
+struct Gaussian;
+
+impl Energy<f64> for Gaussian {
+    fn dim(&self) -> usize {
+        1
+    }
+    fn potential_score(
+        &self,
+        x: Rows<'_, f64>,
+        mut potential: Option<&mut [f64]>,
+        mut score: Option<RowsMut<'_, f64>>,
+    ) -> Result<()> {
+        for (i, x) in x.iter().enumerate() {
+            if let Some(potential) = &mut potential {
+                potential[i] = 0.5 * x[0] * x[0];
+            }
+            if let Some(score) = &mut score {
+                score.row_mut(i)[0] = -x[0];
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn langevin_has_its_known_stationary_variance() {
+    // ULA on N(0, 1) has variance 1 / (1 - h/2); MALA has 1.
+    let chains = 20_000;
+    for (h, metropolis) in [(0.1, false), (0.5, false), (1.0, false), (0.5, true), (1.0, true)] {
+        let start = normals::<f64>(chains, 30);
+        let start = Rows::new(&start, chains, 1).unwrap();
+        let mut sampler = Langevin::new(start, h, metropolis, 4).unwrap();
+        sampler.run(&Gaussian, 60).unwrap();
+        let mut variance = 0.0;
+        let rounds = 20;
+        for _ in 0..rounds {
+            sampler.run(&Gaussian, 10).unwrap();
+            let squares = sampler.states().iter().map(|x| x[0] * x[0]);
+            variance += squares.sum::<f64>() / (chains * rounds) as f64;
+        }
+        let exact = if metropolis { 1.0 } else { 1.0 / (1.0 - h / 2.0) };
+        // 4e5 draws, correlated by less than a factor of 4.
+        let bound = 5.0 * exact * (2.0 * 4.0 / 4e5f64).sqrt();
+        assert!((variance - exact).abs() < bound, "h = {h}: {variance} against {exact}");
+    }
+}
+
+#[test]
+fn normaliser_of_one_neuron_is_known() {
+    // f(x) = w max(θ x, 0) under N(0, s²): Z = 1/2 + exp(a²/2) Φ(-a), a = w θ s.
+    let (w, theta, s) = (1.5, 0.8, 1.3);
+    let model = ReluEnergy::new(Rows::new(&[theta], 1, 1).unwrap(), &[w])
+        .unwrap()
+        .with_base_scale(s)
+        .unwrap();
+    let a = w * theta * s;
+    let phi = 0.5 * libm::erfc(a / std::f64::consts::SQRT_2);
+    let exact = (0.5 + (0.5 * a * a).exp() * phi).ln();
+    let direct = normaliser::importance_sampling(&model, 100_000, 1, 0).unwrap();
+    assert!((direct.value - exact).abs() < 5.0 * direct.std_error, "{direct:?}");
+    assert!(direct.std_error < 3e-3);
+    let annealed = normaliser::annealed(&model, 2000, 50, 1, 0).unwrap();
+    assert!((annealed.value - exact).abs() < 5.0 * annealed.std_error);
+    assert!(annealed.std_error < 0.01);
+    // The weighted points are samples of the model: their mean energy is -d log Z / dβ.
+    let mean = |points: &[f64]| {
+        points.iter().map(|x| w * (theta * x).max(0.0)).sum::<f64>() / points.len() as f64
+    };
+    let h = 1e-4;
+    let log_z = |beta: f64| {
+        let a = a * beta;
+        (0.5 + (0.5 * a * a).exp() * 0.5 * libm::erfc(a / std::f64::consts::SQRT_2)).ln()
+    };
+    let expected = -(log_z(1.0 + h) - log_z(1.0 - h)) / (2.0 * h);
+    for estimate in [direct, annealed] {
+        let got = mean(&estimate.resample(20_000, 3));
+        assert!((got - expected).abs() < 0.03, "{got} against {expected}");
+    }
+}
+
+#[test]
+fn teachers_and_independence_chains_draw_from_the_model() {
+    for (name, _) in teacher::NAMES {
+        let d = 6;
+        let teacher = Teacher::<f64>::named(name, d, 12).unwrap();
+        let mean_energy = |points: &[f64]| {
+            let n = points.len() / d;
+            let mut energy = vec![0.0; n];
+            teacher.model().energy(Rows::new(points, n, d).unwrap(), &mut energy).unwrap();
+            energy.iter().sum::<f64>() / n as f64
+        };
+        let weighted = normaliser::importance_sampling(teacher.model(), 200_000, 2, 0).unwrap();
+        let expected = mean_energy(&weighted.resample(100_000, 2));
+        let rejection = mean_energy(&teacher.sample(20_000, 1, 0).unwrap());
+        let mut chains = IndependenceMetropolis::new(teacher.model(), 5000, 3).unwrap();
+        let acceptance = chains.run(teacher.model(), 100).unwrap();
+        assert!(acceptance > 0.05 && acceptance < 1.0);
+        let independence = mean_energy(chains.states().as_slice());
+        // Energies have standard deviations below 1.2 under all five teachers.
+        assert!((rejection - expected).abs() < 5.0 * 1.2 / 141.0, "{name}: {rejection}");
+        assert!((independence - expected).abs() < 5.0 * 1.2 / 70.0, "{name}: {independence}");
+    }
+}
+
+#[test]
+fn kl_to_the_teacher_itself_is_zero_and_to_the_uniform_law_known() {
+    let teacher = Teacher::<f64>::named("j1w10", 15, 0).unwrap();
+    assert_eq!(teacher.kl_to(teacher.model(), 20_000, 1).unwrap(), 0.0);
+    assert_eq!(teacher.max_cosine(teacher.model()).unwrap(), 1.0);
+    let nothing = ReluEnergy::new(teacher.model().theta(), &[0.0]).unwrap();
+    let nothing = nothing.with_domain(Domain::Sphere).unwrap();
+    // 0.281 for this teacher in d = 15.
+    let kl = teacher.kl_to(&nothing, 200_000, 1).unwrap();
+    assert!((kl - 0.281).abs() < 0.01, "{kl}");
+}
+
+#[test]
+fn active_training_beats_lazy_training_as_published() {
+    let d = 15;
+    let teacher = Teacher::<f64>::named("j1w10", d, 0).unwrap();
+    let train = teacher.sample(1000, 0, 0).unwrap();
+    let validation = teacher.sample(10_000, 0, 1).unwrap();
+    let kl = |regime| {
+        let options = TrainOptions { regime, ..TrainOptions::default() };
+        let trained = maximum_likelihood(
+            Rows::new(&train, 1000, d).unwrap(),
+            Rows::new(&validation, 10_000, d).unwrap(),
+            &options,
+            |_, _| Ok(()),
+        )
+        .unwrap();
+        let best = &trained.best;
+        let least = trained.history.iter().map(|r| r.validation_cross_entropy);
+        assert_eq!(best.validation_cross_entropy, least.fold(f64::INFINITY, f64::min));
+        teacher.kl_to(&trained.model, 150_000, 1).unwrap()
+    };
+    let (active, lazy) = (kl(Regime::F1), kl(Regime::F2));
+    assert!(active <= 0.03, "F1: {active}");
+    assert!((0.09..=0.16).contains(&lazy), "F2: {lazy}");
+    assert!(lazy / active >= 5.0);
+}
+
+#[test]
+fn euclidean_training_finds_a_shifted_gaussian() {
+    // Data N(μ, 1) against a base N(0, s²), s² = 1 + |μ|²/d. The best model of this class comes close to the truth, whose
+    // cross-entropy relative to the base is known in closed form.
+    let (n, d) = (2000, 2);
+    let shift = [2.0, -1.0];
+    let draw = |stream| {
+        let mut x = normals::<f64>(n * d, stream);
+        x.iter_mut().enumerate().for_each(|(i, x)| *x += shift[i % d]);
+        x
+    };
+    let (train, validation) = (draw(40), draw(41));
+    let options = TrainOptions {
+        domain: Domain::Euclidean,
+        bias: true,
+        neurons: 100,
+        iterations: 600,
+        ..TrainOptions::default()
+    };
+    let x = |x| Rows::new(x, n, d).unwrap();
+    let trained = maximum_likelihood(x(&train), x(&validation), &options, |_, _| Ok(())).unwrap();
+    let s2 = f64::from(trained.model.base_scale().unwrap()).powi(2);
+    assert!((s2 - 3.5).abs() < 0.2, "{s2}");
+    // KL(N(μ, I) | N(0, s² I)) = (d/s² + |μ|²/s² - d + d log s²) / 2 is what the truth gains over the base.
+    let gain = 0.5 * (2.0 / s2 + 5.0 / s2 - 2.0 + 2.0 * s2.ln());
+    let got = -trained.best.validation_cross_entropy;
+    assert!(got > 0.9 * gain && got < gain + 0.05, "{got} of {gain}");
+}
