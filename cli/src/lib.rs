@@ -5,4 +5,32 @@
 
 #![forbid(unsafe_code)]
 
+mod args;
+mod error;
 pub mod io;
+mod plot;
+mod report;
+mod run;
+mod sheet;
+mod sphere;
+
+pub use run::main;
+
+/// The element types of the command line.
+trait Number: gibbsite::Real + io::Element {
+    /// How far from 1 the norm of a row "on the sphere" may be; the library's tolerance.
+    const SPHERE_TOLERANCE: f64;
+}
+
+impl Number for f32 {
+    const SPHERE_TOLERANCE: f64 = 1e4 * f32::EPSILON as f64;
+}
+
+impl Number for f64 {
+    const SPHERE_TOLERANCE: f64 = 1e4 * f64::EPSILON;
+}
+
+/// The nearest `T`.
+fn from_f64<T: gibbsite::Real>(x: f64) -> T {
+    T::from_f64(x)
+}

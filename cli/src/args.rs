@@ -1,0 +1,347 @@
+//! The command line as types.
+
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
+use gibbsite::{
+    Domain,
+    train::{Regime, TrainOptions},
+};
+use std::{fmt, path::PathBuf, str::FromStr};
+
+/// Train and evaluate energy-based models with shallow ReLU energies
+///
+/// A model is p(x) ∝ exp(-β f(x)) with f(x) = (1/m) Σ_j w_j max(θ_j·x + b_j, 0), on the unit sphere or, with a
+/// Gaussian base measure, in R^d.
+#[derive(Debug, Parser)]
+#[command(
+    name = "gibbsite",
+    version,
+    disable_help_subcommand = true,
+    after_help = "\
+Examples:
+  gibbsite train                                      built-in problem, results in out/
+  gibbsite train --data data/digits.npy --image 8x8   own data, with a sheet of samples
+  gibbsite energy --model out/model.safetensors --data x.npy --out energy.npy
+  gibbsite info
+
+Files: tables are .npy (2-D, any real or integer type) or .csv (optional header), models .safetensors.
+Exit status: 0 done, 2 bad usage or bad input, 1 any other failure."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Seed of everything random
+    #[arg(long, global = true, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Number of threads [default: all]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Precision of all arithmetic and of the files written
+    #[arg(long, global = true, value_enum, value_name = "TYPE", default_value_t = Dtype::F64)]
+    pub dtype: Dtype,
+    /// Instruction set; the environment variable GIBBSITE_ISA sets an upper limit
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "auto",
+          value_parser = PossibleValuesParser::new(["auto", "avx512", "avx2", "neon", "scalar"]))]
+    pub isa: String,
+    /// Backend: fused gives the same bits on every machine, auto picks the faster by shape
+    #[arg(long, global = true, value_enum, value_name = "NAME", default_value_t = Backend::Auto)]
+    pub backend: Backend,
+    /// Print nothing but errors (and the object of --json)
+    #[arg(long, global = true)]
+    pub quiet: bool,
+    /// Print exactly one JSON object on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Dtype {
+    F32,
+    F64,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Backend {
+    Auto,
+    Fused,
+    Faer,
+    #[value(hide = true)]
+    Blas,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Train(TrainArgs),
+    /// Write the energies f(x_i) of points
+    #[command(after_help = "\
+Writes a vector of length n. A row with NaN or infinity affects its own result only.
+
+Example:
+  gibbsite energy --model out/model.safetensors --data x.npy --out energy.npy")]
+    Energy(EvaluateArgs),
+    /// Write the scores ∇ log p(x_i) of points
+    #[command(after_help = "\
+Writes an n×d array. For a model on the sphere the rows of the data must have norm 1, and scores are tangential.
+
+Example:
+  gibbsite score --model out/model.safetensors --data x.csv --out score.npy --dtype f32")]
+    Score(EvaluateArgs),
+    Grad(GradArgs),
+    /// Show the version, the instruction sets and the backends
+    Info,
+}
+
+#[derive(Debug, Args)]
+pub struct EvaluateArgs {
+    #[command(flatten)]
+    pub input: Input,
+    /// Result, .npy in the chosen --dtype
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// Write parameter gradients of Σ_i r_i f(x_i)
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Writes the tensors w [m], theta [m,d] and, for models with biases, b [m].
+
+Example:
+  gibbsite grad --model out/model.safetensors --data x.npy --weights r.npy --out grad.safetensors")]
+pub struct GradArgs {
+    #[command(flatten)]
+    pub input: Input,
+    /// The weights r_i, .npy or .csv with one number per point [default: all 1]
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+    /// Result, .safetensors in the chosen --dtype
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// A model and the points where it is evaluated.
+#[derive(Debug, Args)]
+pub struct Input {
+    /// Model, .safetensors
+    #[arg(long, value_name = "FILE")]
+    pub model: PathBuf,
+    /// Points, one per row, .npy or .csv
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+}
+
+/// Train a model by maximum likelihood
+///
+/// Without --data, a student learns from samples of a built-in teacher on the sphere, and its distance to the
+/// teacher is reported. The iterate with the smallest validation cross-entropy is kept.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Writes to the directory of --out:
+  model.safetensors    the chosen iterate
+  history.csv          every evaluation during training
+  summary.json         the object that --json prints
+  learning_curve.svg   cross-entropy against iteration
+  kl.svg               KL(teacher | model) against iteration, without --data
+  samples.png          data on the left, samples of the model on the right, with --image
+
+Cross-entropies are in nats relative to the base measure, which has 0: the uniform law on the sphere, a Gaussian in R^d.
+
+Examples:
+  gibbsite train
+  gibbsite train --regime f2 --out out-f2
+  gibbsite train --data data/digits.npy --image 8x8
+  gibbsite train --data data/digits.npy --image 8x8 --domain euclidean --bias")]
+pub struct TrainArgs {
+    /// Training data, one point per row, .npy or .csv [default: samples of a built-in teacher]
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// Where points live; on the sphere rows are scaled to norm 1
+    #[arg(long, value_name = "NAME", default_value = "sphere",
+          value_parser = parser(["sphere", "euclidean"], |text| Domain::from_str(&text).expect("listed")))]
+    pub domain: Domain,
+    /// Estimator
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = Estimator::Mle)]
+    pub estimator: Estimator,
+    /// What is trained: neurons and outer weights (f1), or outer weights over fixed random neurons (f2)
+    #[arg(long, value_name = "NAME", default_value = "f1",
+          value_parser = parser(["f1", "f2"], |text| if text == "f1" { Regime::F1 } else { Regime::F2 }))]
+    pub regime: Regime,
+    /// Number of neurons
+    #[arg(long, value_name = "M", default_value_t = TrainOptions::default().neurons, value_parser = count)]
+    pub neurons: usize,
+    /// Gradient steps
+    #[arg(long, value_name = "N", default_value_t = TrainOptions::default().iterations)]
+    pub iterations: usize,
+    /// Give neurons biases
+    #[arg(long)]
+    pub bias: bool,
+    /// Directory of the results, made if missing
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+    /// Data are images of this size: draw a sheet of model samples beside data
+    #[arg(long, value_name = "HxW")]
+    pub image: Option<ImageSize>,
+
+    /// Teacher of the built-in problem
+    #[arg(long, value_name = "NAME", default_value = "j1w10", conflicts_with = "data",
+          help_heading = "Built-in problem",
+          value_parser = PossibleValuesParser::new(gibbsite::teacher::NAMES.map(|(name, _)| name)))]
+    pub teacher: String,
+    /// Number of training points drawn from the teacher
+    #[arg(long, value_name = "N", default_value_t = 1000, conflicts_with = "data", value_parser = count,
+          help_heading = "Built-in problem")]
+    pub n: usize,
+    /// Dimension of the built-in problem
+    #[arg(long, value_name = "D", default_value_t = 15, conflicts_with = "data", value_parser = count,
+          help_heading = "Built-in problem")]
+    pub dim: usize,
+
+    /// Share of the data that chooses the iterate
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.1, requires = "data", value_parser = fraction,
+          help_heading = "Own data")]
+    pub validation: f64,
+    /// Share of the data that is kept for the final test
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.1, requires = "data", value_parser = fraction,
+          help_heading = "Own data")]
+    pub test: f64,
+    /// Standard deviation of the Gaussian base measure in R^d [default: root mean square of the training data]
+    #[arg(long, value_name = "S", requires = "data", value_parser = positive, allow_negative_numbers = true,
+          help_heading = "Own data")]
+    pub base_scale: Option<f64>,
+
+    /// First step size of the outer weights [default: depends on the regime]
+    #[arg(long, value_name = "RATE", value_parser = positive, allow_negative_numbers = true,
+          help_heading = "Optimisation")]
+    pub learning_rate: Option<f64>,
+    /// Weight decay of all trained parameters
+    #[arg(long, value_name = "RATE", default_value_t = TrainOptions::default().weight_decay,
+          value_parser = not_negative, allow_negative_numbers = true, help_heading = "Optimisation")]
+    pub weight_decay: f64,
+    /// Variance of the initial parameters in the regime f1
+    #[arg(long, value_name = "V", default_value_t = TrainOptions::default().initial_variance,
+          value_parser = positive, allow_negative_numbers = true, help_heading = "Optimisation")]
+    pub initial_variance: f64,
+    /// Iterations between evaluations
+    #[arg(long, value_name = "N", default_value_t = TrainOptions::default().evaluate_every, value_parser = count,
+          help_heading = "Optimisation")]
+    pub evaluate_every: usize,
+    /// Where samples of the model come from: a reweighted bank, Metropolis chains with independent proposals, or
+    /// persistent Langevin chains
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = Negative::Auto, help_heading = "Optimisation")]
+    pub negative: Negative,
+    /// Number of chains [default: 1000]
+    #[arg(long, value_name = "N", value_parser = count, help_heading = "Optimisation")]
+    pub chains: Option<usize>,
+    /// Moves of every chain per iteration [default: 10]
+    #[arg(long, value_name = "N", value_parser = count, help_heading = "Optimisation")]
+    pub steps: Option<usize>,
+    /// Points in the bank, drawn afresh at every iteration [default: 3000]
+    #[arg(long, value_name = "N", value_parser = count, help_heading = "Optimisation")]
+    pub bank_size: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Estimator {
+    Mle,
+    #[value(hide = true)]
+    Ksd,
+    #[value(hide = true)]
+    F1sd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Negative {
+    Auto,
+    Bank,
+    Independence,
+    Persistent,
+}
+
+/// Height and width in pixels.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageSize {
+    pub height: usize,
+    pub width: usize,
+}
+
+impl FromStr for ImageSize {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let size = |text: &str| text.parse().ok().filter(|size| (1..=MAX_SIDE).contains(size));
+        text.split_once('x')
+            .and_then(|(height, width)| Some(Self { height: size(height)?, width: size(width)? }))
+            .ok_or("expected HEIGHTxWIDTH in pixels, such as 8x8")
+    }
+}
+
+impl fmt::Display for ImageSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.height, self.width)
+    }
+}
+
+/// Longest side of an image.
+const MAX_SIDE: usize = 4096;
+
+/// Most numbers that an array of a size chosen by flags may hold.
+pub const MAX_COUNT: usize = 1_000_000_000;
+
+/// A parser of one of `names`.
+fn parser<T: Clone + Send + Sync + 'static, const N: usize>(
+    names: [&'static str; N],
+    parse: fn(String) -> T,
+) -> impl clap::builder::TypedValueParser<Value = T> {
+    use clap::builder::TypedValueParser;
+    PossibleValuesParser::new(names).map(parse)
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|count| (1..=MAX_COUNT).contains(count))
+        .ok_or_else(|| format!("expected a whole number from 1 to {MAX_COUNT}"))
+}
+
+fn number(text: &str, accepts: fn(f64) -> bool, expected: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|&x: &f64| x.is_finite() && accepts(x));
+    number.ok_or_else(|| format!("expected {expected}"))
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    number(text, |x| x > 0.0, "a positive number")
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    number(text, |x| x >= 0.0, "a number that is not negative")
+}
+
+fn fraction(text: &str) -> Result<f64, String> {
+    number(text, |x| x > 0.0 && x < 1.0, "a number between 0 and 1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_are_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn image_sizes() {
+        let size = ImageSize::from_str("8x16").unwrap();
+        assert_eq!((size.height, size.width), (8, 16));
+        for text in ["", "8", "8x", "x8", "0x8", "8x-8", "8x8x8", "99999x1"] {
+            assert!(ImageSize::from_str(text).is_err(), "{text:?}");
+        }
+    }
+}

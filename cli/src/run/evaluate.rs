@@ -1,0 +1,147 @@
+//! `gibbsite energy`, `score` and `grad`.
+
+use super::{Context, check_directory};
+use crate::{
+    Number,
+    args::{EvaluateArgs, GradArgs, Input},
+    error::{Error, Result},
+    from_f64,
+    io::{self, Matrix, model::ModelFile},
+    report::shown,
+    sphere,
+};
+use gibbsite::{Domain, ReluEnergy, Rows, RowsMut};
+use serde::Serialize;
+use std::{path::Path, time::Instant};
+
+pub fn energy<T: Number>(args: &EvaluateArgs, context: Context) -> Result<()> {
+    let (model, data) = load::<T>(&args.input, &args.out, "npy", context)?;
+    let mut warnings = Vec::new();
+    if model.domain() == Domain::Sphere
+        && let Some((row, norm)) = sphere::first_off(&data)
+    {
+        let warning = format!(
+            "{}: row {row} has norm {norm}, but the model lives on the unit sphere",
+            shown(&args.input.data)
+        );
+        context.voice.warning(&warning);
+        warnings.push(warning);
+    }
+    let start = Instant::now();
+    let mut energy = vec![T::ZERO; data.rows];
+    model.energy(rows(&data)?, &mut energy)?;
+    let seconds = start.elapsed().as_secs_f64();
+    io::write_npy(&args.out, &[data.rows], &energy)?;
+    report("energy", &data, &args.out, seconds, warnings, context)
+}
+
+pub fn score<T: Number>(args: &EvaluateArgs, context: Context) -> Result<()> {
+    let (model, data) = load::<T>(&args.input, &args.out, "npy", context)?;
+    let start = Instant::now();
+    let mut score = vec![T::ZERO; data.data.len()];
+    let out = RowsMut::new(&mut score, data.rows, data.cols).map_err(gibbsite::Error::from)?;
+    model.score(rows(&data)?, out).map_err(|error| Error::about(shown(&args.input.data), error))?;
+    let seconds = start.elapsed().as_secs_f64();
+    io::write_npy(&args.out, &[data.rows, data.cols], &score)?;
+    report("score", &data, &args.out, seconds, Vec::new(), context)
+}
+
+pub fn grad<T: Number>(args: &GradArgs, context: Context) -> Result<()> {
+    let (model, data) = load::<T>(&args.input, &args.out, "safetensors", context)?;
+    let weights: Option<Vec<T>> = args.weights.as_deref().map(io::read_vector).transpose()?;
+    if let (Some(path), Some(weights)) = (&args.weights, &weights)
+        && weights.len() != data.rows
+    {
+        return Err(Error::Usage(format!(
+            "{}: {} weights for the {} rows of {}",
+            shown(path),
+            weights.len(),
+            data.rows,
+            shown(&args.input.data)
+        )));
+    }
+    let start = Instant::now();
+    let mut grad = model.zero_grad();
+    model.param_grad(rows(&data)?, weights.as_deref(), &mut grad)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let theta = Matrix { data: grad.theta, rows: model.neurons(), cols: model.dim() };
+    io::model::write_gradient(&args.out, &grad.w, &theta, grad.bias.as_deref())?;
+    report("grad", &data, &args.out, seconds, Vec::new(), context)
+}
+
+/// Checks the name of the output, then reads the model and the points.
+fn load<T: Number>(
+    input: &Input,
+    out: &Path,
+    extension: &str,
+    context: Context,
+) -> Result<(ReluEnergy<T>, Matrix<T>)> {
+    if out.extension().is_none_or(|found| found != extension) || out.is_dir() {
+        return Err(Error::Usage(format!(
+            "--out {}: expected the name of a file that ends in .{extension}",
+            shown(out)
+        )));
+    }
+    check_directory("--out", out.parent().unwrap_or(Path::new("")))?;
+    let model = to_model(io::model::read_model(&input.model)?, context)
+        .map_err(|error| Error::about(shown(&input.model), error))?;
+    let data: Matrix<T> = io::read_matrix(&input.data)?;
+    if data.cols != model.dim() {
+        return Err(Error::Usage(format!(
+            "{}: rows of {} numbers, but the model in {} has dimension {}",
+            shown(&input.data),
+            data.cols,
+            shown(&input.model),
+            model.dim()
+        )));
+    }
+    Ok((model, data))
+}
+
+fn to_model<T: Number>(file: ModelFile<T>, context: Context) -> gibbsite::Result<ReluEnergy<T>> {
+    let ModelFile { theta, w, b, domain, base_scale, beta } = file;
+    let domain = match domain {
+        io::model::Domain::Sphere => Domain::Sphere,
+        io::model::Domain::Euclidean => Domain::Euclidean,
+    };
+    let mut model = ReluEnergy::new(Rows::new(&theta.data, theta.rows, theta.cols)?, &w)?
+        .with_beta(from_f64(beta))?
+        .with_isa(context.isa)
+        .with_backend(context.backend);
+    if let Some(b) = b {
+        model = model.with_bias(&b)?;
+    }
+    if let Some(scale) = base_scale {
+        model = model.with_base_scale(from_f64(scale))?;
+    }
+    model.with_domain(domain)
+}
+
+fn rows<T>(x: &Matrix<T>) -> Result<Rows<'_, T>> {
+    Ok(Rows::new(&x.data, x.rows, x.cols).map_err(gibbsite::Error::from)?)
+}
+
+#[derive(Serialize)]
+struct Report {
+    n: usize,
+    d: usize,
+    seconds: f64,
+    dtype: &'static str,
+    isa: &'static str,
+    out: String,
+    warnings: Vec<String>,
+}
+
+fn report<T>(
+    what: &str,
+    data: &Matrix<T>,
+    out: &Path,
+    seconds: f64,
+    warnings: Vec<String>,
+    context: Context,
+) -> Result<()> {
+    let (n, d, out) = (data.rows, data.cols, shown(out));
+    let text = format!("{what} of {n} points in {d} dimensions: {out} ({seconds:.3} s)");
+    let (dtype, isa) = (context.dtype, context.isa.name());
+    context.voice.result(&Report { n, d, seconds, dtype, isa, out, warnings }, text)
+}

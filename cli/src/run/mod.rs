@@ -1,0 +1,152 @@
+//! The commands.
+
+mod evaluate;
+mod info;
+mod train;
+
+use crate::{
+    Number,
+    args::{self, Cli, Command, Dtype, Global},
+    error::{Error, Result},
+    report::{Voice, shown},
+};
+use clap::{Parser, error::ErrorKind};
+use gibbsite::{Backend, Isa};
+use std::{env, num::NonZeroUsize, panic, path::Path, process::ExitCode, thread};
+
+/// Runs the program on the arguments of the process.
+pub fn main() -> ExitCode {
+    // A panic is a bug; it too must end with the documented status.
+    panic::catch_unwind(|| match parse().and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            error.exit_code()
+        }
+    })
+    .unwrap_or(ExitCode::FAILURE)
+}
+
+/// The arguments. Help and version go straight to stdout.
+fn parse() -> Result<Cli> {
+    let error = match Cli::try_parse() {
+        Ok(cli) => return Ok(cli),
+        Err(error) => error,
+    };
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        error.exit();
+    }
+    // The first paragraph says what is wrong; usage and tips are a --help away.
+    let text = error.render().to_string();
+    let words = text.lines().take_while(|line| !line.is_empty()).flat_map(str::split_whitespace);
+    let line = words.collect::<Vec<_>>().join(" ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
+    Err(Error::Usage(format!("{line} (see --help)")))
+}
+
+/// What the global flags say.
+#[derive(Clone, Copy, Debug)]
+struct Context {
+    seed: u64,
+    threads: usize,
+    dtype: &'static str,
+    isa: Isa,
+    backend: Backend,
+    voice: Voice,
+}
+
+impl Context {
+    fn new(global: &Global) -> Result<Self> {
+        let threads = global.threads.map_or_else(
+            || thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            usize::from,
+        );
+        Ok(Self {
+            seed: global.seed,
+            threads,
+            dtype: match global.dtype {
+                Dtype::F32 => "f32",
+                Dtype::F64 => "f64",
+            },
+            isa: choose_isa(&global.isa)?,
+            backend: match global.backend {
+                args::Backend::Auto => Backend::Auto,
+                args::Backend::Fused => Backend::Fused,
+                args::Backend::Faer => Backend::Faer,
+                args::Backend::Blas => {
+                    let built_in = gibbsite::BuildInfo::CURRENT.backends.join(", ");
+                    return Err(Error::Usage(format!(
+                        "--backend blas: not built in (available: auto, {built_in})"
+                    )));
+                }
+            },
+            voice: Voice { quiet: global.quiet, json: global.json },
+        })
+    }
+}
+
+/// The environment variable that caps instruction sets.
+const ISA_CAP: &str = "GIBBSITE_ISA";
+
+/// Its value, if it is set to something.
+fn isa_cap() -> Result<Option<Isa>> {
+    let Some(name) = env::var_os(ISA_CAP).filter(|name| !name.is_empty()) else {
+        return Ok(None);
+    };
+    let name = name.to_string_lossy();
+    name.parse().map(Some).map_err(|error| Error::Usage(format!("{ISA_CAP}: {error}")))
+}
+
+/// The levels that `--isa` may name here, highest first.
+fn usable_isas() -> impl Iterator<Item = Isa> {
+    Isa::available().filter(|&isa| isa <= Isa::best())
+}
+
+fn choose_isa(name: &str) -> Result<Isa> {
+    let cap = isa_cap()?;
+    if name == "auto" {
+        return Ok(Isa::best());
+    }
+    usable_isas().find(|isa| isa.name() == name).ok_or_else(|| {
+        let usable: Vec<_> = usable_isas().map(Isa::name).collect();
+        let cap = cap.map_or(String::new(), |cap| format!(" under {ISA_CAP}={cap}"));
+        Error::Usage(format!(
+            "--isa {name}: not available here{cap} (available: {})",
+            usable.join(", ")
+        ))
+    })
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let context = Context::new(&cli.global)?;
+    let pool =
+        rayon::ThreadPoolBuilder::new().num_threads(context.threads).build().map_err(|error| {
+            Error::System(format!("cannot start {} threads: {error}", context.threads))
+        })?;
+    pool.install(|| match cli.global.dtype {
+        Dtype::F32 => command::<f32>(&cli.command, context),
+        Dtype::F64 => command::<f64>(&cli.command, context),
+    })
+}
+
+fn command<T: Number>(command: &Command, context: Context) -> Result<()> {
+    match command {
+        Command::Train(args) => train::run::<T>(args, context),
+        Command::Energy(args) => evaluate::energy::<T>(args, context),
+        Command::Score(args) => evaluate::score::<T>(args, context),
+        Command::Grad(args) => evaluate::grad::<T>(args, context),
+        Command::Info => info::run(context),
+    }
+}
+
+/// Makes sure that files can be made in a directory before work starts whose results go there.
+fn check_directory(flag: &str, directory: &Path) -> Result<()> {
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    tempfile::tempfile_in(directory).map(drop).map_err(|error| {
+        let reason = match directory.is_dir() {
+            true => error.to_string(),
+            false => "no such directory".to_owned(),
+        };
+        Error::Usage(format!("{flag}: cannot write to {}: {reason}", shown(directory)))
+    })
+}

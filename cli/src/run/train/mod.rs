@@ -1,0 +1,257 @@
+//! `gibbsite train`.
+
+mod problem;
+mod progress;
+mod summary;
+
+use super::{Context, check_directory};
+use crate::{
+    Number,
+    args::{Estimator, Negative, TrainArgs},
+    error::{Error, Result},
+    io::Matrix,
+    report::shown,
+};
+use gibbsite::{
+    ReluEnergy,
+    normaliser::{self, LogZ, Method},
+    teacher::Teacher,
+    train::{self, NegativePhase, TrainOptions, Trained},
+};
+use problem::{Problem, check_size, rows};
+use progress::Progress;
+use std::{fs, path::Path, time::Instant};
+use summary::{Point, Results, Summary, ToTeacher};
+
+/// Points behind a KL divergence during training, and behind the final one.
+const KL_POINTS: usize = 20_000;
+const FINAL_KL_POINTS: usize = 150_000;
+
+/// Effective sample size below which log Z is not to be relied on.
+const LEAST_ESS: f64 = 100.0;
+
+pub fn run<T: Number>(args: &TrainArgs, context: Context) -> Result<()> {
+    let start = Instant::now();
+    let voice = context.voice;
+    let options = options(args, context)?;
+    let problem = Problem::<T>::new(args, context.seed, voice)?;
+    check_sizes(args, problem.train.cols)?;
+    let made = !args.out.exists();
+    make_directory(&args.out)?;
+    let outcome = train_and_write(args, context, &options, &problem, start);
+    if outcome.is_err() && made {
+        // Only if it is empty, and it is no loss if that fails.
+        let _ = fs::remove_dir(&args.out);
+    }
+    let summary = outcome?;
+    voice.result(&summary, &summary)
+}
+
+fn train_and_write<T: Number>(
+    args: &TrainArgs,
+    context: Context,
+    options: &TrainOptions,
+    problem: &Problem<T>,
+    start: Instant,
+) -> Result<Summary> {
+    let Context { seed, voice, .. } = context;
+    let teacher = problem.teacher.as_ref();
+    let mut history = Vec::new();
+    let mut progress = Progress::new(options.iterations, voice);
+    let training = Instant::now();
+    let (train, validation) = (rows(&problem.train)?, rows(&problem.validation)?);
+    let trained = train::maximum_likelihood(train, validation, options, |record, model| {
+        let teacher = teacher.map(|teacher| to_teacher(teacher, model, KL_POINTS, seed));
+        let (record, seconds) = (record.clone(), training.elapsed().as_secs_f64());
+        let point = Point { record, seconds, teacher: teacher.transpose()? };
+        progress.show(&point);
+        history.push(point);
+        Ok(())
+    });
+    drop(progress);
+    let Trained { model, best, .. } =
+        trained.map_err(|error| Error::about(&problem.name, error))?;
+    let training_seconds = training.elapsed().as_secs_f64();
+
+    let log_z = normaliser::log_z(&model, seed)?;
+    let mut warnings = Vec::new();
+    if log_z.ess < LEAST_ESS {
+        let warning = format!(
+            "the effective sample size behind log Z is only {:.0}: log Z, the cross-entropies and samples are unreliable",
+            log_z.ess
+        );
+        voice.warning(&warning);
+        warnings.push(warning);
+    }
+    let test = cross_entropy(&model, &problem.test, &log_z)?;
+    let kl =
+        teacher.map(|teacher| to_teacher(teacher, &model, FINAL_KL_POINTS, seed)).transpose()?;
+    let teacher_log_z =
+        teacher.map(|teacher| normaliser::log_z(teacher.model(), seed)).transpose()?;
+    let of_teacher = |x| -> Result<Option<f64>> {
+        teacher
+            .zip(teacher_log_z.as_ref())
+            .map(|(teacher, log_z)| Ok(cross_entropy(teacher.model(), x, log_z)?.0))
+            .transpose()
+    };
+    let results = Results {
+        problem,
+        model: &model,
+        history: &history,
+        best: &best,
+        teacher_validation: of_teacher(&problem.validation)?,
+        log_z: &log_z,
+        regime: options.regime,
+        image: args.image,
+        seed,
+    };
+    let files = results.files(&args.out).iter().map(|path| shown(path)).collect();
+    let summary = Summary {
+        estimator: "mle",
+        regime: options.regime.to_string(),
+        problem: problem.name.clone(),
+        domain: options.domain.to_string(),
+        n: problem.train.rows,
+        n_validation: problem.validation.rows,
+        n_test: problem.test.rows,
+        d: problem.train.cols,
+        neurons: model.neurons(),
+        bias: model.bias().is_some(),
+        base_scale: model.base_scale().map(Into::into),
+        iterations: options.iterations,
+        best_iteration: best.iteration,
+        seconds: start.elapsed().as_secs_f64(),
+        training_seconds,
+        train_cross_entropy: cross_entropy(&model, &problem.train, &log_z)?.0,
+        validation_cross_entropy: cross_entropy(&model, &problem.validation, &log_z)?.0,
+        test_cross_entropy: test.0,
+        test_cross_entropy_se: test.1,
+        teacher_test_cross_entropy: of_teacher(&problem.test)?,
+        log_z: log_z.value,
+        log_z_se: log_z.std_error,
+        log_z_method: match log_z.method {
+            Method::ImportanceSampling => "importance sampling",
+            _ => "annealed importance sampling",
+        },
+        ess: log_z.ess,
+        kl_to_teacher: kl.map(|teacher| teacher.kl),
+        max_cosine: kl.map(|teacher| teacher.max_cosine),
+        f1_norm: train::f1_norm(&model),
+        seed,
+        threads: context.threads,
+        dtype: context.dtype,
+        isa: context.isa.name(),
+        backend: context.backend.to_string(),
+        warnings,
+        files,
+    };
+    results.write(&args.out, &summary)?;
+    Ok(summary)
+}
+
+fn options(args: &TrainArgs, context: Context) -> Result<TrainOptions> {
+    if let name @ ("ksd" | "f1sd") = estimator(args.estimator) {
+        return Err(Error::Usage(format!(
+            "--estimator {name}: not available in this version (available: mle)"
+        )));
+    }
+    if args.base_scale.is_some() && args.domain == gibbsite::Domain::Sphere {
+        return Err(Error::Usage("--base-scale: needs --domain euclidean".to_owned()));
+    }
+    Ok(TrainOptions {
+        regime: args.regime,
+        domain: args.domain,
+        neurons: args.neurons,
+        iterations: args.iterations,
+        learning_rate: args.learning_rate,
+        weight_decay: args.weight_decay,
+        initial_variance: args.initial_variance,
+        bias: args.bias,
+        base_scale: args.base_scale,
+        negative: negative_phase(args)?,
+        evaluate_every: args.evaluate_every,
+        seed: context.seed,
+        isa: context.isa,
+        backend: context.backend,
+    })
+}
+
+fn estimator(estimator: Estimator) -> &'static str {
+    match estimator {
+        Estimator::Mle => "mle",
+        Estimator::Ksd => "ksd",
+        Estimator::F1sd => "f1sd",
+    }
+}
+
+fn negative_phase(args: &TrainArgs) -> Result<NegativePhase> {
+    let chains = matches!(args.negative, Negative::Independence | Negative::Persistent);
+    for (flag, given, fits, needs) in [
+        ("--chains", args.chains.is_some(), chains, "independence or persistent"),
+        ("--steps", args.steps.is_some(), chains, "independence or persistent"),
+        ("--bank-size", args.bank_size.is_some(), args.negative == Negative::Bank, "bank"),
+    ] {
+        if given && !fits {
+            return Err(Error::Usage(format!("{flag}: needs --negative {needs}")));
+        }
+    }
+    let (chains, steps) = (args.chains.unwrap_or(CHAINS), args.steps.unwrap_or(STEPS));
+    Ok(match args.negative {
+        Negative::Auto => NegativePhase::Auto,
+        Negative::Bank => NegativePhase::Bank { size: args.bank_size.unwrap_or(BANK) },
+        Negative::Independence => NegativePhase::Independence { chains, steps },
+        Negative::Persistent => NegativePhase::Persistent { chains, steps },
+    })
+}
+
+/// Defaults of the sizes that go with `--negative`.
+const CHAINS: usize = 1000;
+const STEPS: usize = 10;
+const BANK: usize = 3000;
+
+fn check_sizes(args: &TrainArgs, d: usize) -> Result<()> {
+    check_size("--neurons", args.neurons, d)?;
+    check_size("--chains", args.chains.unwrap_or(CHAINS), d)?;
+    check_size("--bank-size", args.bank_size.unwrap_or(BANK), d)?;
+    if let Some(size) = args.image
+        && size.height * size.width != d
+    {
+        return Err(Error::Usage(format!(
+            "--image {size}: images of {} pixels, but points have {d} numbers",
+            size.height * size.width
+        )));
+    }
+    Ok(())
+}
+
+fn make_directory(directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory).map_err(|error| {
+        Error::Usage(format!("--out {}: cannot make the directory: {error}", shown(directory)))
+    })?;
+    check_directory("--out", directory)
+}
+
+fn to_teacher<T: Number>(
+    teacher: &Teacher<T>,
+    model: &ReluEnergy<T>,
+    points: usize,
+    seed: u64,
+) -> gibbsite::Result<ToTeacher> {
+    let kl = teacher.kl_to(model, points, seed)?;
+    Ok(ToTeacher { kl, max_cosine: teacher.max_cosine(model)? })
+}
+
+/// Mean of β f + log Z over points, and its standard error: that of the mean and that of log Z.
+fn cross_entropy<T: Number>(
+    model: &ReluEnergy<T>,
+    x: &Matrix<T>,
+    log_z: &LogZ<T>,
+) -> Result<(f64, f64)> {
+    let mut energy = vec![T::ZERO; x.rows];
+    model.energy(rows(x)?, &mut energy)?;
+    let (n, beta): (_, f64) = (x.rows as f64, model.beta().into());
+    let energy = || energy.iter().map(|&f| beta * f.into());
+    let mean = energy().sum::<f64>() / n;
+    let variance = energy().map(|f| (f - mean) * (f - mean)).sum::<f64>() / (n - 1.0).max(1.0);
+    Ok((mean + log_z.value, (variance / n + log_z.std_error * log_z.std_error).sqrt()))
+}

@@ -1,0 +1,627 @@
+//! The program as a user meets it: exit status, output streams and files.
+
+use gibbsite_cli::io::{
+    self, Matrix,
+    model::{Domain, ModelFile, write_model},
+};
+use serde_json::Value;
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+use tempfile::TempDir;
+
+/// Runs the program in a directory.
+fn command(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gibbsite"));
+    command.current_dir(dir).args(args);
+    command
+}
+
+fn run(dir: &Path, args: &[&str]) -> Output {
+    command(dir, args).output().expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    str::from_utf8(bytes).expect("UTF-8")
+}
+
+/// Runs the program, which must succeed.
+fn succeed(dir: &Path, args: &[&str]) -> Output {
+    let output = run(dir, args);
+    assert_eq!(output.status.code(), Some(0), "{args:?}: {}", text(&output.stderr));
+    output
+}
+
+/// Runs the program, which must succeed, with `--json`; all of stdout must be one object.
+fn json(dir: &Path, args: &[&str]) -> Value {
+    let output = succeed(dir, &[args, &["--json"]].concat());
+    let value: Value = serde_json::from_slice(&output.stdout).expect("one JSON value");
+    assert!(value.is_object());
+    value
+}
+
+/// Runs the program, which must refuse with one line on stderr that names the culprit.
+fn refuse(dir: &Path, args: &[&str], culprit: &str) {
+    let before = listing(dir);
+    let output = run(dir, args);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
+    assert!(stderr.starts_with("error: "), "{args:?}: {stderr}");
+    assert!(stderr.contains(culprit), "{args:?}: {stderr:?} does not name {culprit:?}");
+    assert!(output.stdout.is_empty(), "{args:?}");
+    assert_eq!(listing(dir), before, "{args:?} left files behind");
+}
+
+fn listing(dir: &Path) -> Vec<String> {
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// The instruction sets that `--isa` may name here.
+fn isas(dir: &Path) -> Vec<String> {
+    let info = json(dir, &["info"]);
+    let names = info["isa_usable"].as_array().unwrap();
+    names.iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+}
+
+/// Numbers of both signs with full mantissas, the same in every run.
+fn numbers(n: usize, start: f64) -> Vec<f64> {
+    (0..n).map(|i| 3.0 * (start + 0.7 * i as f64).sin()).collect()
+}
+
+const N: usize = 131;
+const M: usize = 37;
+const D: usize = 5;
+
+fn model(domain: Domain, base_scale: Option<f64>, bias: bool) -> ModelFile<f64> {
+    ModelFile {
+        theta: Matrix { data: numbers(M * D, 1.0), rows: M, cols: D },
+        w: numbers(M, 2.0),
+        b: bias.then(|| numbers(M, 3.0)),
+        domain,
+        base_scale,
+        beta: 0.5,
+    }
+}
+
+/// A directory with models `plain` and `bias` on R^d and `sphere`, points and weights.
+fn inputs() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    for (name, model) in [
+        ("plain.safetensors", model(Domain::Euclidean, Some(2.0), false)),
+        ("bias.safetensors", model(Domain::Euclidean, None, true)),
+        ("sphere.safetensors", model(Domain::Sphere, None, false)),
+    ] {
+        write_model(&path(name), &model).unwrap();
+    }
+    io::write_npy(&path("x.npy"), &[N, D], &numbers(N * D, 4.0)).unwrap();
+    io::write_npy(&path("r.npy"), &[N], &numbers(N, 5.0)).unwrap();
+    dir
+}
+
+/// The value of -β f at a point and its gradient, by the definition.
+fn reference(model: &ModelFile<f64>, x: &[f64]) -> (f64, Vec<f64>) {
+    let (mut energy, mut gradient) = (0.0, vec![0.0; D]);
+    for (j, theta) in model.theta.data.chunks(D).enumerate() {
+        let z: f64 = theta.iter().zip(x).map(|(theta, x)| theta * x).sum();
+        let z = z + model.b.as_ref().map_or(0.0, |b| b[j]);
+        if z > 0.0 {
+            energy += model.w[j] * z / M as f64;
+            gradient
+                .iter_mut()
+                .zip(theta)
+                .for_each(|(g, theta)| *g += model.w[j] * theta / M as f64);
+        }
+    }
+    (energy, gradient)
+}
+
+fn close(got: &[f64], want: &[f64], tolerance: f64) {
+    assert_eq!(got.len(), want.len());
+    for (got, want) in got.iter().zip(want) {
+        assert!((got - want).abs() <= tolerance * (1.0 + want.abs()), "{got} is not {want}");
+    }
+}
+
+#[test]
+fn energy_and_score_follow_the_definition() {
+    let dir = inputs();
+    let dir = dir.path();
+    let x = numbers(N * D, 4.0);
+    for (name, base_scale, bias) in [("plain", Some(2.0), false), ("bias", None, true)] {
+        let model = model(Domain::Euclidean, base_scale, bias);
+        let file = format!("{name}.safetensors");
+        let (energies, gradients): (Vec<f64>, Vec<Vec<f64>>) =
+            x.chunks(D).map(|x| reference(&model, x)).unzip();
+        let prior = base_scale.map_or(0.0, |s: f64| 1.0 / (s * s));
+        let scores: Vec<f64> = gradients
+            .iter()
+            .flatten()
+            .zip(&x)
+            .map(|(gradient, x)| -model.beta * gradient - prior * x)
+            .collect();
+        for (dtype, tolerance) in [("f64", 1e-13), ("f32", 1e-5)] {
+            for (what, want, shape) in
+                [("energy", &energies, vec![N]), ("score", &scores, vec![N, D])]
+            {
+                let report = json(
+                    dir,
+                    &[
+                        what, "--model", &file, "--data", "x.npy", "--out", "o.npy", "--dtype",
+                        dtype,
+                    ],
+                );
+                assert_eq!(report["n"], N);
+                assert_eq!(report["d"], D);
+                assert!(report["seconds"].as_f64().unwrap() >= 0.0);
+                let bytes = fs::read(dir.join("o.npy")).unwrap();
+                let header = String::from_utf8_lossy(&bytes[..128]).into_owned();
+                let descr = if dtype == "f64" { "'<f8'" } else { "'<f4'" };
+                assert!(header.contains(descr), "{header}");
+                let got = match shape[..] {
+                    [n] => {
+                        let got: Vec<f64> = io::read_vector(&dir.join("o.npy")).unwrap();
+                        assert_eq!(got.len(), n);
+                        got
+                    }
+                    _ => {
+                        let got: Matrix<f64> = io::read_matrix(&dir.join("o.npy")).unwrap();
+                        assert_eq!(vec![got.rows, got.cols], shape);
+                        got.data
+                    }
+                };
+                close(&got, want, tolerance);
+            }
+        }
+    }
+}
+
+#[test]
+fn grad_follows_the_definition() {
+    let dir = inputs();
+    let dir = dir.path();
+    let model = model(Domain::Euclidean, None, true);
+    let (x, r) = (numbers(N * D, 4.0), numbers(N, 5.0));
+    let args = ["grad", "--model", "bias.safetensors", "--data", "x.npy", "--out", "g.safetensors"];
+    for weighted in [false, true] {
+        let weights: &[&str] = if weighted { &["--weights", "r.npy"] } else { &[] };
+        let report = json(dir, &[&args, weights].concat());
+        assert_eq!((&report["n"], &report["d"]), (&N.into(), &D.into()));
+        let mut want = [vec![0.0; M], vec![0.0; M * D], vec![0.0; M]];
+        for (x, r) in x.chunks(D).zip(&r) {
+            let r = if weighted { *r } else { 1.0 } / M as f64;
+            for j in 0..M {
+                let theta = &model.theta.data[j * D..][..D];
+                let z: f64 = theta.iter().zip(x).map(|(theta, x)| theta * x).sum();
+                let z = z + model.b.as_ref().unwrap()[j];
+                if z > 0.0 {
+                    want[0][j] += r * z;
+                    (0..D).for_each(|k| want[1][j * D + k] += r * model.w[j] * x[k]);
+                    want[2][j] += r * model.w[j];
+                }
+            }
+        }
+        let bytes = fs::read(dir.join("g.safetensors")).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let mut names = tensors.names();
+        names.sort();
+        assert_eq!(names, ["b", "theta", "w"]);
+        for (name, want) in ["w", "theta", "b"].iter().zip(&want) {
+            let data = tensors.tensor(name).unwrap();
+            let data = data.data().chunks(8).map(|x| f64::from_le_bytes(x.try_into().unwrap()));
+            close(&data.collect::<Vec<_>>(), want, 1e-12);
+        }
+    }
+}
+
+#[test]
+fn outputs_have_the_same_bytes_for_all_threads_and_instruction_sets() {
+    let dir = inputs();
+    let dir = dir.path();
+    let isas = isas(dir);
+    for (model, what, out) in [
+        ("plain", "energy", "o.npy"),
+        ("bias", "energy", "o.npy"),
+        ("plain", "score", "o.npy"),
+        ("bias", "score", "o.npy"),
+        ("plain", "grad", "o.safetensors"),
+        ("bias", "grad", "o.safetensors"),
+    ] {
+        let model = format!("{model}.safetensors");
+        for dtype in ["f32", "f64"] {
+            let mut first: Option<Vec<u8>> = None;
+            for isa in &isas {
+                for threads in ["1", "2"] {
+                    let files = [what, "--model", &model, "--data", "x.npy", "--out", out];
+                    let flags = ["--dtype", dtype, "--isa", isa, "--threads", threads];
+                    succeed(dir, &[&files[..], &flags, &["--backend", "fused"]].concat());
+                    let bytes = fs::read(dir.join(out)).unwrap();
+                    let first = first.get_or_insert_with(|| bytes.clone());
+                    assert!(*first == bytes, "{what} {model} {dtype} {isa} {threads}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_with_nan_changes_its_own_result_only() {
+    let dir = inputs();
+    let dir = dir.path();
+    let mut x = numbers(N * D, 4.0);
+    let row = 57;
+    x[row * D + 2] = f64::NAN;
+    io::write_npy(&dir.join("nan.npy"), &[N, D], &x).unwrap();
+    for what in ["energy", "score"] {
+        let width = if what == "score" { D } else { 1 };
+        let read = |data: &str| -> Vec<u64> {
+            succeed(dir, &[what, "--model", "bias.safetensors", "--data", data, "--out", "o.npy"]);
+            let bytes = fs::read(dir.join("o.npy")).unwrap();
+            let bytes = &bytes[bytes.len() - N * width * 8..];
+            bytes.chunks(8).map(|x| u64::from_le_bytes(x.try_into().unwrap())).collect()
+        };
+        let (clean, dirty) = (read("x.npy"), read("nan.npy"));
+        for (i, (clean, dirty)) in clean.iter().zip(&dirty).enumerate() {
+            if i / width == row {
+                assert!(f64::from_bits(*dirty).is_nan());
+            } else {
+                assert_eq!(clean, dirty, "{what} of row {}", i / width);
+            }
+        }
+    }
+}
+
+#[test]
+fn points_off_the_sphere_get_energies_with_a_warning_but_no_scores() {
+    let dir = inputs();
+    let dir = dir.path();
+    let args = |what| [what, "--model", "sphere.safetensors", "--data", "x.npy", "--out", "o.npy"];
+    refuse(dir, &args("score"), "x.npy: row 0");
+    let output = succeed(dir, &args("energy"));
+    let stderr = text(&output.stderr);
+    assert!(stderr.starts_with("warning: x.npy: row 0 has norm"), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1);
+    let report = json(dir, &args("energy"));
+    assert_eq!(report["warnings"].as_array().unwrap().len(), 1);
+    let output = succeed(dir, &[&args("energy")[..], &["--quiet"]].concat());
+    assert!(output.stderr.is_empty() && output.stdout.is_empty());
+}
+
+#[test]
+fn evaluation_refuses_bad_input() {
+    let dir = inputs();
+    let dir = dir.path();
+    fs::write(dir.join("empty.npy"), "").unwrap();
+    fs::write(dir.join("empty.csv"), "a,b,c,d,e\n").unwrap();
+    fs::write(dir.join("words.csv"), "1,2,3,4,5\n1,2,three,4,5\n").unwrap();
+    fs::write(dir.join("wide.csv"), "1,2,3,4,5,6\n").unwrap();
+    fs::write(dir.join("short.csv"), "1\n2\n").unwrap();
+    fs::write(dir.join("table.txt"), "1,2,3,4,5\n").unwrap();
+    fs::write(dir.join("cut.npy"), &fs::read(dir.join("x.npy")).unwrap()[..200]).unwrap();
+    let model = fs::read(dir.join("plain.safetensors")).unwrap();
+    fs::write(dir.join("cut.safetensors"), &model[..model.len() - 1]).unwrap();
+    fs::write(dir.join("hostile.safetensors"), [0xff; 64]).unwrap();
+    let evaluate = |model, data, out, culprit| {
+        for what in ["energy", "score"] {
+            refuse(dir, &[what, "--model", model, "--data", data, "--out", out], culprit);
+        }
+    };
+    for data in [
+        "missing.npy",
+        "empty.npy",
+        "empty.csv",
+        "words.csv",
+        "wide.csv",
+        "table.txt",
+        "cut.npy",
+        ".",
+    ] {
+        evaluate("plain.safetensors", data, "o.npy", data);
+    }
+    for model in ["missing.safetensors", "cut.safetensors", "hostile.safetensors", "x.npy", "."] {
+        evaluate(model, "x.npy", "o.npy", model);
+    }
+    for out in ["o.csv", "o", "o.safetensors", ".", "missing/o.npy", "x.npy/o.npy"] {
+        evaluate("plain.safetensors", "x.npy", out, "--out");
+    }
+    let grad = ["grad", "--model", "plain.safetensors", "--data", "x.npy"];
+    let grad = |rest: &[&'static str], culprit| refuse(dir, &[&grad[..], rest].concat(), culprit);
+    grad(&["--out", "g.npy"], "--out");
+    grad(&["--out", "g.safetensors", "--weights", "short.csv"], "short.csv");
+    grad(&["--out", "g.safetensors", "--weights", "x.npy"], "x.npy");
+    grad(&["--out", "g.safetensors", "--weights", "missing.npy"], "missing.npy");
+}
+
+#[test]
+fn bad_usage_is_refused_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    refuse(dir, &[], "subcommand");
+    refuse(dir, &["sample"], "sample");
+    refuse(dir, &["info", "extra"], "extra");
+    refuse(dir, &["info", "--frobnicate"], "--frobnicate");
+    refuse(dir, &["energy"], "--model");
+    for (flag, value) in [
+        ("--threads", "0"),
+        ("--threads", "-1"),
+        ("--threads", "many"),
+        ("--seed", "x"),
+        ("--seed", "-1"),
+        ("--dtype", "f16"),
+        ("--isa", "sse9"),
+        ("--backend", "cuda"),
+        ("--backend", "blas"),
+    ] {
+        // A value that begins with a dash is taken for a flag of its own.
+        let culprit = if value.starts_with('-') { value } else { flag };
+        refuse(dir, &["info", flag, value], culprit);
+    }
+    let output = run(dir, &["info", "--backend", "blas"]);
+    assert!(text(&output.stderr).contains("not built in"));
+}
+
+#[test]
+fn instruction_sets_are_capped_by_the_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let with_cap = |cap: &str, args: &[&str]| {
+        command(dir, args).env("GIBBSITE_ISA", cap).output().expect("the program starts")
+    };
+    let output = with_cap("scalar", &["info", "--json"]);
+    let info: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&info["isa"], &info["isa_cap"]), (&"scalar".into(), &"scalar".into()));
+    for isa in ["avx512", "avx2", "neon"] {
+        let output = with_cap("scalar", &["info", "--isa", isa]);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(stderr.lines().count(), 1);
+        assert!(stderr.contains("--isa") && stderr.contains("available: scalar"), "{stderr}");
+    }
+    let output = with_cap("avx9", &["info"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("GIBBSITE_ISA"));
+    assert_eq!(text(&output.stderr).lines().count(), 1);
+}
+
+#[test]
+fn info_tells_what_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let info = json(dir.path(), &["info", "--threads", "2"]);
+    assert_eq!(info["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(info["threads"], 2);
+    assert_eq!(info["isa"], info["isa_usable"][0]);
+    for field in ["isa_found", "backends"] {
+        assert!(!info[field].as_array().unwrap().is_empty());
+    }
+    for isa in isas(dir.path()) {
+        assert_eq!(json(dir.path(), &["info", "--isa", &isa])["isa"], isa);
+    }
+    let output = succeed(dir.path(), &["info"]);
+    assert!(text(&output.stdout).contains("instruction set used"));
+    assert!(text(&succeed(dir.path(), &["--version"]).stdout).contains(env!("CARGO_PKG_VERSION")));
+    let help = succeed(dir.path(), &["--help"]);
+    for command in ["train", "energy", "score", "grad", "info"] {
+        assert!(text(&help.stdout).contains(command));
+        assert!(text(&succeed(dir.path(), &[command, "--help"]).stdout).contains("--threads"));
+    }
+}
+
+/// A training run that takes no time.
+const TINY: [&str; 7] = ["train", "--neurons", "12", "--iterations", "4", "--evaluate-every", "2"];
+const TEACHER: [&str; 4] = ["--n", "80", "--dim", "4"];
+
+fn tiny<'a>(rest: &[&'a str]) -> Vec<&'a str> {
+    [&TINY[..], rest].concat()
+}
+
+/// The fields of the summary that are part of the contract.
+const FIELDS: [&str; 13] = [
+    "estimator",
+    "regime",
+    "n",
+    "d",
+    "neurons",
+    "iterations",
+    "seconds",
+    "test_cross_entropy",
+    "log_z",
+    "log_z_se",
+    "kl_to_teacher",
+    "max_cosine",
+    "f1_norm",
+];
+
+#[test]
+fn training_on_a_teacher_writes_every_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    for regime in ["f1", "f2"] {
+        let summary = json(dir, &tiny(&[&TEACHER[..], &["--regime", regime]].concat()));
+        for field in FIELDS {
+            assert!(!summary[field].is_null(), "{field}");
+        }
+        assert_eq!(summary["estimator"], "mle");
+        assert_eq!(summary["regime"], regime);
+        assert_eq!((&summary["n"], &summary["d"]), (&80.into(), &4.into()));
+        assert_eq!((&summary["neurons"], &summary["iterations"]), (&12.into(), &4.into()));
+        let names =
+            ["history.csv", "kl.svg", "learning_curve.svg", "model.safetensors", "summary.json"];
+        assert_eq!(listing(&dir.join("out")), names);
+        let stored = fs::read(dir.join("out/summary.json")).unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&stored).unwrap(), summary);
+        let history: Matrix<f64> = io::read_matrix(&dir.join("out/history.csv")).unwrap();
+        assert_eq!((history.rows, history.cols), (3, 11));
+        let header = fs::read_to_string(dir.join("out/history.csv")).unwrap();
+        assert!(header.starts_with("iteration,seconds,train_cross_entropy,validation_cross_entropy,log_z,log_z_se,ess,f1_norm,acceptance,kl_to_teacher,max_cosine\n"));
+        let model: ModelFile<f64> =
+            io::model::read_model(&dir.join("out/model.safetensors")).unwrap();
+        assert_eq!((model.theta.rows, model.theta.cols), (12, 4));
+        assert_eq!((model.domain, model.base_scale, model.beta), (Domain::Sphere, None, 1.0));
+    }
+}
+
+#[test]
+fn training_does_not_depend_on_threads_or_instruction_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let mut first: Option<Vec<u8>> = None;
+    for isa in isas(dir) {
+        for threads in ["1", "2"] {
+            let flags = ["--isa", &isa, "--threads", threads, "--backend", "fused", "--bias"];
+            succeed(dir, &tiny(&[&TEACHER[..], &flags].concat()));
+            let model = fs::read(dir.join("out/model.safetensors")).unwrap();
+            assert!(
+                *first.get_or_insert_with(|| model.clone()) == model,
+                "{isa}, {threads} threads"
+            );
+        }
+    }
+    succeed(dir, &tiny(&[&TEACHER[..], &["--seed", "1"]].concat()));
+    assert!(first != fs::read(dir.join("out/model.safetensors")).ok());
+}
+
+/// Forty "images" of 2×3 pixels.
+fn images(dir: &Path) {
+    let pixels = numbers(240, 1.0).iter().map(|x| x.abs().round()).collect::<Vec<_>>();
+    io::write_npy(&dir.join("images.npy"), &[40, 6], &pixels).unwrap();
+}
+
+#[test]
+fn training_on_own_data_works_in_both_domains() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    images(dir);
+    for (domain, dtype, more) in [
+        ("sphere", "f64", vec!["--negative", "independence", "--chains", "20", "--steps", "2"]),
+        ("sphere", "f32", vec!["--negative", "bank", "--bank-size", "50", "--bias"]),
+        ("euclidean", "f64", vec!["--bias", "--base-scale", "2"]),
+        ("euclidean", "f32", vec!["--negative", "persistent", "--chains", "20"]),
+    ] {
+        let flags =
+            ["--data", "images.npy", "--domain", domain, "--dtype", dtype, "--image", "2x3"];
+        let summary = json(dir, &tiny(&[&flags[..], &more].concat()));
+        for field in FIELDS {
+            let applies = !["kl_to_teacher", "max_cosine"].contains(&field);
+            assert_eq!(!summary[field].is_null(), applies, "{field}");
+        }
+        assert_eq!(
+            (&summary["n"], &summary["n_validation"], &summary["n_test"]),
+            (&32.into(), &4.into(), &4.into())
+        );
+        assert_eq!((&summary["d"], &summary["domain"]), (&6.into(), &domain.into()));
+        let names = [
+            "history.csv",
+            "learning_curve.svg",
+            "model.safetensors",
+            "samples.png",
+            "summary.json",
+        ];
+        assert_eq!(listing(&dir.join("out")), names);
+        let sheet = fs::File::open(dir.join("out/samples.png")).unwrap();
+        let decoder = png::Decoder::new(std::io::BufReader::new(sheet)).read_info().unwrap();
+        let info = decoder.info();
+        assert_eq!(info.color_type, png::ColorType::Grayscale);
+        assert!(info.width > 2 * 8 * 60 && info.height > 8 * 40);
+        succeed(
+            dir,
+            &[
+                "energy",
+                "--model",
+                "out/model.safetensors",
+                "--data",
+                "images.npy",
+                "--out",
+                "e.npy",
+            ],
+        );
+        fs::remove_dir_all(dir.join("out")).unwrap();
+    }
+}
+
+#[test]
+fn training_refuses_bad_input() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    images(dir);
+    fs::write(dir.join("zero.csv"), "1,2\n0,0\n3,4\n5,6\n").unwrap();
+    fs::write(dir.join("nan.csv"), "1,2\n1,nan\n3,4\n5,6\n").unwrap();
+    fs::write(dir.join("tiny.csv"), "1,2\n3,4\n").unwrap();
+    for (flags, culprit) in [
+        (vec!["--estimator", "ksd"], "not available in this version (available: mle)"),
+        (vec!["--estimator", "f1sd"], "--estimator"),
+        (vec!["--estimator", "gan"], "--estimator"),
+        (vec!["--regime", "f3"], "--regime"),
+        (vec!["--domain", "torus"], "--domain"),
+        (vec!["--domain", "euclidean"], "--domain"),
+        (vec!["--teacher", "j9"], "--teacher"),
+        (vec!["--dim", "1"], "--dim"),
+        (vec!["--dim", "0"], "--dim"),
+        (vec!["--n", "0"], "--n"),
+        (vec!["--n", "1000000000"], "--n"),
+        (vec!["--neurons", "0"], "--neurons"),
+        (vec!["--neurons", "1000000000"], "--neurons"),
+        (vec!["--iterations", "-1"], "-1"),
+        (vec!["--evaluate-every", "0"], "--evaluate-every"),
+        (vec!["--learning-rate", "0"], "--learning-rate"),
+        (vec!["--learning-rate", "-1"], "--learning-rate"),
+        (vec!["--weight-decay", "nan"], "--weight-decay"),
+        (vec!["--initial-variance", "inf"], "--initial-variance"),
+        (vec!["--image", "4x4"], "--image"),
+        (vec!["--image", "4"], "--image"),
+        (vec!["--chains", "10"], "--chains"),
+        (vec!["--negative", "bank", "--steps", "10"], "--steps"),
+        (vec!["--negative", "persistent", "--bank-size", "10"], "--bank-size"),
+        (vec!["--validation", "0.1"], "--data"),
+        (vec!["--out", "images.npy"], "--out"),
+        (vec!["--out", "images.npy/out"], "--out"),
+        (vec!["--data", "missing.npy"], "missing.npy"),
+        (vec!["--data", "images.npy", "--teacher", "j1w2"], "--teacher"),
+        (vec!["--data", "images.npy", "--n", "10"], "--n"),
+        (vec!["--data", "images.npy", "--image", "3x3"], "--image 3x3"),
+        (vec!["--data", "images.npy", "--test", "1.5"], "--test"),
+        (vec!["--data", "images.npy", "--test", "0.95"], "--test"),
+        (vec!["--data", "images.npy", "--base-scale", "1"], "--base-scale"),
+        (vec!["--data", "zero.csv"], "zero.csv: row 1"),
+        (vec!["--data", "nan.csv"], "nan.csv: NaN at row 1, column 1"),
+        (vec!["--data", "tiny.csv"], "tiny.csv"),
+    ] {
+        let quiet = if flags.contains(&"--data") { &["--quiet"][..] } else { &[] };
+        refuse(dir, &[&tiny(&flags), quiet].concat(), culprit);
+    }
+}
+
+#[test]
+fn divergence_is_an_error_that_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let flags = ["--learning-rate", "1e300", "--quiet"];
+    let output = run(dir, &tiny(&[&TEACHER[..], &flags].concat()));
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.contains("diverged"), "{stderr}");
+    assert!(listing(dir).is_empty());
+}
+
+#[test]
+fn messages_go_to_stderr_and_quiet_silences_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let output = succeed(dir, &tiny(&TEACHER));
+    let lines = text(&output.stderr).lines().count();
+    assert!((1..=10).contains(&lines), "{lines} lines of progress");
+    for word in ["test cross-entropy", "KL(teacher | model)", "out/model.safetensors"] {
+        assert!(text(&output.stdout).contains(word), "{word}");
+    }
+    let output = succeed(dir, &tiny(&[&TEACHER[..], &["--quiet"]].concat()));
+    assert!(output.stderr.is_empty() && output.stdout.is_empty());
+    let output = succeed(dir, &tiny(&[&TEACHER[..], &["--quiet", "--json"]].concat()));
+    assert!(output.stderr.is_empty());
+    assert!(serde_json::from_slice::<Value>(&output.stdout).unwrap().is_object());
+}
