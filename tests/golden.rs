@@ -52,11 +52,11 @@ enum Class {
     Wide,
     /// -2 to 2: sums are often 0.
     Integers,
-    /// Ordinary, with one in 256 any bits at all: NaN, infinite, subnormal, huge.
-    AnyBits,
+    /// Ordinary, with one in 256 a NaN, infinite, or any bits at all.
+    Special,
 }
 
-const CLASSES: [Class; 4] = [Class::Ordinary, Class::Wide, Class::Integers, Class::AnyBits];
+const CLASSES: [Class; 4] = [Class::Ordinary, Class::Wide, Class::Integers, Class::Special];
 
 /// An element type with access to its bits.
 trait Float: Real {
@@ -90,8 +90,12 @@ fn value<T: Float>(class: Class, rng: &mut Rng) -> T {
         Class::Ordinary => ordinary(bits),
         Class::Wide => ordinary(bits) * f64::from_bits((1023 - 20 + bits % 41) << 52),
         Class::Integers => (bits % 5) as f64 - 2.0,
-        Class::AnyBits if bits.is_multiple_of(256) => return T::from_high_bits(rng.next()),
-        Class::AnyBits => ordinary(bits),
+        Class::Special if bits.is_multiple_of(256) => match bits >> 8 & 3 {
+            0 => f64::NAN,
+            1 => f64::NEG_INFINITY,
+            _ => return T::from_high_bits(rng.next()),
+        },
+        Class::Special => ordinary(bits),
     })
 }
 

@@ -8,14 +8,7 @@ use gibbsite_kernels::{
     Isa, Scratch,
     registry::{Array, Call, Entry, Shape},
 };
-use std::{
-    collections::BTreeMap,
-    fmt,
-    marker::PhantomData,
-    ops::Range,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Mutex,
-};
+use std::{collections::BTreeMap, fmt, marker::PhantomData, ops::Range, sync::Mutex};
 
 /// The levels under test: what the CPU has and `GIBBSITE_ISA` allows.
 pub fn levels() -> Vec<Isa> {
@@ -228,7 +221,7 @@ impl<T: Float> Rig<T> {
         let mut outputs: Vec<_> = self.expected.iter_mut().map(Vec::as_mut_slice).collect();
         let call = Call { shape, inputs: &inputs, outputs: &mut outputs };
         let running = Running { kernel: self.entry.name, dtype: T::NAME, isa: None, case: *case };
-        call_caught(running, || (self.entry.reference)(call))?;
+        guard::call(running, || (self.entry.reference)(call))?;
         for (array, out) in arrays.iter().zip(&self.expected) {
             for (at, &value) in out.iter().enumerate() {
                 if (value.bits() == T::poison().bits()) == in_row(array, at) {
@@ -253,7 +246,7 @@ impl<T: Float> Rig<T> {
         let call = Call { shape, inputs: &inputs, outputs: &mut outputs };
         let running =
             Running { kernel: self.entry.name, dtype: T::NAME, isa: Some(isa), case: *case };
-        call_caught(running, || (self.entry.run)(isa, call, &mut self.scratch))?;
+        guard::call(running, || (self.entry.run)(isa, call, &mut self.scratch))?;
 
         for ((array, slot), expected) in arrays.iter().zip(&self.outputs).zip(&self.expected) {
             if !slot.rims_intact() {
@@ -278,15 +271,6 @@ impl<T: Float> Rig<T> {
         }
         Ok(())
     }
-}
-
-/// Calls `f` and turns a panic into an error.
-fn call_caught(running: Running, f: impl FnOnce()) -> Result<(), String> {
-    guard::with_report(running, || catch_unwind(AssertUnwindSafe(f))).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-        format!("{running}:\n  panicked: {text}")
-    })
 }
 
 /// Whether the `at`-th value of an array lies inside a row.

@@ -2,23 +2,40 @@
 //! says which case was running.
 
 use super::compare::Running;
-use std::cell::Cell;
+use std::{
+    cell::{Cell, RefCell},
+    panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook},
+};
 
 thread_local! {
     /// The kernel call that this thread is in, for the report of a fault.
     static RUNNING: Cell<Option<Running>> = const { Cell::new(None) };
+    /// Message and place of the last panic inside a call.
+    static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Calls `f`; a fault during the call is reported as that of `running`.
-pub fn with_report<R>(running: Running, f: impl FnOnce() -> R) -> R {
+/// Calls `f`; a panic becomes an error, and a fault is reported as one of `running`.
+pub fn call(running: Running, f: impl FnOnce()) -> Result<(), String> {
     RUNNING.set(Some(running));
-    let result = f();
+    let result = catch_unwind(AssertUnwindSafe(f));
     RUNNING.set(None);
-    result
+    result.map_err(|_| format!("{running}:\n  {}", PANIC.take()))
+}
+
+/// From now on faults and panics inside of [`call`] are reported with what was running.
+pub fn install() {
+    report_faults();
+    let default = take_hook();
+    set_hook(Box::new(move |info| match RUNNING.get() {
+        Some(_) => PANIC.set(info.to_string()),
+        None => default(info),
+    }));
 }
 
 #[cfg(unix)]
-pub use unix::{Pages, report_faults};
+pub use unix::Pages;
+#[cfg(unix)]
+use unix::report_faults;
 
 #[cfg(unix)]
 mod unix {
@@ -114,7 +131,9 @@ mod unix {
 }
 
 #[cfg(not(unix))]
-pub use elsewhere::{Pages, report_faults};
+pub use elsewhere::Pages;
+#[cfg(not(unix))]
+use elsewhere::report_faults;
 
 /// Without inaccessible pages, only the rims around the arrays show an access beyond the end.
 #[cfg(not(unix))]

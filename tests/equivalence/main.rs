@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         print!("{}", Isa::best());
         return ExitCode::SUCCESS;
     }
-    guard::report_faults();
+    guard::install();
     let arguments = Arguments::from_args();
     if !arguments.list {
         let names: Vec<_> = levels().iter().map(|isa| isa.name()).collect();
