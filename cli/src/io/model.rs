@@ -1,6 +1,7 @@
 //! Models and gradients as safetensors files.
 //!
-//! A model is `theta` [m, d], `w` [m] and, with biases, `b` [m], all F32 or F64, and the metadata
+//! A model is `theta` of shape `[m, d]`, `w` of shape `[m]` and, with biases, `b` of shape `[m]`,
+//! all F32 or F64, and the metadata
 //!
 //! | key | value |
 //! |---|---|

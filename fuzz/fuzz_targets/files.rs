@@ -1,0 +1,128 @@
+//! Readers of foreign files: no panic, bounded memory, and what is accepted survives being
+//! written and read again.
+//!
+//! The first byte of an input picks the reader and the type of number, the rest is the file.
+#![no_main]
+
+use gibbsite_cli::io::{Element, Matrix, csv, model, npy};
+use libfuzzer_sys::fuzz_target;
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is passed on unchanged to the system allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        PEAK.fetch_max(LIVE.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
+        // SAFETY: the caller's promises are those that `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const SLACK: usize = 64 << 10;
+
+/// Runs a reader, which may take `multiple` times the length of the file and 64 KiB.
+fn bounded<R>(len: usize, multiple: usize, read: impl FnOnce() -> R) -> R {
+    let before = LIVE.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    let result = read();
+    let peak = PEAK.load(Relaxed) - before;
+    assert!(peak <= multiple * len + SLACK, "{peak} bytes allocated for a file of {len}");
+    result
+}
+
+/// Keeps what was read, or checks that the complaint is one line that names the file.
+fn accepted<T>(result: Result<T, gibbsite_cli::io::Error>) -> Option<T> {
+    let message = match result {
+        Ok(value) => return Some(value),
+        Err(error) => error.to_string(),
+    };
+    assert!(message.starts_with("name: "), "{message}");
+    assert!(message.len() < 600 && !message.contains(char::is_control), "{message:?}");
+    None
+}
+
+fn assert_same<T: Element>(a: &[T], b: &[T]) {
+    let bits = |x: &T| {
+        let x: f64 = (*x).into();
+        if x.is_nan() { u64::MAX } else { x.to_bits() }
+    };
+    assert!(a.iter().map(bits).eq(b.iter().map(bits)));
+}
+
+/// Integers of one byte become numbers of eight.
+fn array<T: Element>(file: &[u8]) {
+    let (path, len) = (Path::new("name"), file.len());
+    let vector = bounded(len, 9, || npy::parse_vector::<T>(path, file, len as u64));
+    let matrix = bounded(len, 9, || npy::parse_matrix::<T>(path, file, len as u64));
+    if let Some(vector) = accepted(vector) {
+        let mut out = Vec::new();
+        npy::encode(&mut out, &[vector.len()], &vector).unwrap();
+        let again = npy::parse_vector(path, &out[..], out.len() as u64).unwrap();
+        assert_same(&vector, &again);
+    }
+    if let Some(Matrix { data, rows, cols }) = accepted(matrix) {
+        let mut out = Vec::new();
+        npy::encode(&mut out, &[rows, cols], &data).unwrap();
+        let again = npy::parse_matrix(path, &out[..], out.len() as u64).unwrap();
+        assert_eq!((again.rows, again.cols), (rows, cols));
+        assert_same(&data, &again.data);
+    }
+}
+
+/// Every comma costs the CSV reader the place where a field ends, in lists that double.
+fn table<T: Element>(file: &[u8]) {
+    let path = Path::new("name");
+    let matrix = bounded(file.len(), 64, || csv::parse_matrix::<T>(path, file));
+    if let Some(Matrix { data, rows, cols }) = accepted(matrix) {
+        let mut out = Vec::new();
+        let row = |row: &[T]| row.iter().map(|x| (*x).into()).collect::<Vec<f64>>();
+        csv::encode(&mut out, &[], data.chunks(cols).map(row)).unwrap();
+        let again = csv::parse_matrix(path, &out).unwrap();
+        assert_eq!((again.rows, again.cols), (rows, cols));
+        assert_same(&data, &again.data);
+    }
+}
+
+/// Numbers of four bytes may become numbers of eight.
+fn file<T: Element + PartialEq + std::fmt::Debug>(file: &[u8]) {
+    let (path, len) = (Path::new("name"), file.len());
+    let model = bounded(len, 3, || model::parse::<T>(path, file, len as u64));
+    if let Some(model) = accepted(model) {
+        let (mut out, mut twice) = (Vec::new(), Vec::new());
+        model::encode(&mut out, &model).unwrap();
+        let again = model::parse::<T>(path, &out[..], out.len() as u64).unwrap();
+        assert_eq!(model, again);
+        assert_same(&model.theta.data, &again.theta.data);
+        model::encode(&mut twice, &again).unwrap();
+        assert_eq!(out, twice);
+    }
+}
+
+fuzz_target!(|input: &[u8]| {
+    let Some((which, rest)) = input.split_first() else { return };
+    match which % 6 {
+        0 => array::<f64>(rest),
+        1 => array::<f32>(rest),
+        2 => table::<f64>(rest),
+        3 => table::<f32>(rest),
+        4 => file::<f64>(rest),
+        _ => file::<f32>(rest),
+    }
+});
