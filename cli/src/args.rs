@@ -1,6 +1,9 @@
 //! The command line as types.
 
-use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use gibbsite::{
     Domain,
     train::{Regime, TrainOptions},
@@ -9,13 +12,14 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 /// Train and evaluate energy-based models with shallow ReLU energies
 ///
-/// A model is p(x) ∝ exp(-β f(x)) with f(x) = (1/m) Σ_j w_j max(θ_j·x + b_j, 0), on the unit sphere or, with a
-/// Gaussian base measure, in R^d.
+/// A model is p(x) ∝ exp(-β f(x)) with f(x) = (1/m) Σ_j w_j max(θ_j·x + b_j, 0), on the unit
+/// sphere or, with a Gaussian base measure, in R^d.
 #[derive(Debug, Parser)]
 #[command(
     name = "gibbsite",
     version,
     disable_help_subcommand = true,
+    arg_required_else_help = false,
     after_help = "\
 Examples:
   gibbsite train                                      built-in problem, results in out/
@@ -23,7 +27,7 @@ Examples:
   gibbsite energy --model out/model.safetensors --data x.npy --out energy.npy
   gibbsite info
 
-Files: tables are .npy (2-D, any real or integer type) or .csv (optional header), models .safetensors.
+Tables are .npy (2-D, any real or integer type) or .csv (optional header), models .safetensors.
 Exit status: 0 done, 2 bad usage or bad input, 1 any other failure."
 )]
 pub struct Cli {
@@ -38,17 +42,19 @@ pub struct Cli {
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Seed of everything random
-    #[arg(long, global = true, value_name = "N", default_value_t = 0)]
+    #[arg(long, global = true, value_name = "N", allow_negative_numbers = true)]
+    #[arg(default_value_t = 0)]
     pub seed: u64,
     /// Number of threads [default: all]
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, global = true, value_name = "N", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
     /// Precision of all arithmetic and of the files written
     #[arg(long, global = true, value_enum, value_name = "TYPE", default_value_t = Dtype::F64)]
     pub dtype: Dtype,
     /// Instruction set; the environment variable GIBBSITE_ISA sets an upper limit
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "auto",
-          value_parser = PossibleValuesParser::new(["auto", "avx512", "avx2", "neon", "scalar"]))]
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "auto")]
+    #[arg(value_parser = PossibleValuesParser::new(["auto", "avx512", "avx2", "neon", "scalar"]))]
     pub isa: String,
     /// Backend: fused gives the same bits on every machine, auto picks the faster by shape
     #[arg(long, global = true, value_enum, value_name = "NAME", default_value_t = Backend::Auto)]
@@ -88,7 +94,8 @@ Example:
     Energy(EvaluateArgs),
     /// Write the scores ∇ log p(x_i) of points
     #[command(after_help = "\
-Writes an n×d array. For a model on the sphere the rows of the data must have norm 1, and scores are tangential.
+Writes an n×d array. For a model on the sphere the rows of the data must have norm 1, and scores
+are tangential.
 
 Example:
   gibbsite score --model out/model.safetensors --data x.csv --out score.npy --dtype f32")]
@@ -138,8 +145,9 @@ pub struct Input {
 
 /// Train a model by maximum likelihood
 ///
-/// Without --data, a student learns from samples of a built-in teacher on the sphere, and its distance to the
-/// teacher is reported. The iterate with the smallest validation cross-entropy is kept.
+/// Without --data, a student learns from samples of a built-in teacher on the sphere, and its
+/// distance to the teacher is reported. The iterate with the smallest validation cross-entropy is
+/// kept.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Writes to the directory of --out:
@@ -150,7 +158,8 @@ Writes to the directory of --out:
   kl.svg               KL(teacher | model) against iteration, without --data
   samples.png          data on the left, samples of the model on the right, with --image
 
-Cross-entropies are in nats relative to the base measure, which has 0: the uniform law on the sphere, a Gaussian in R^d.
+Cross-entropies are in nats relative to the base measure, which has 0: the uniform law on the
+sphere, a Gaussian in R^d.
 
 Examples:
   gibbsite train
@@ -162,21 +171,22 @@ pub struct TrainArgs {
     #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,
     /// Where points live; on the sphere rows are scaled to norm 1
-    #[arg(long, value_name = "NAME", default_value = "sphere",
-          value_parser = parser(["sphere", "euclidean"], |text| Domain::from_str(&text).expect("listed")))]
+    #[arg(long, value_name = "NAME", default_value = "sphere", value_parser = domain())]
     pub domain: Domain,
     /// Estimator
-    #[arg(long, value_enum, value_name = "NAME", default_value_t = Estimator::Mle)]
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = Estimator::Mle)]
     pub estimator: Estimator,
-    /// What is trained: neurons and outer weights (f1), or outer weights over fixed random neurons (f2)
-    #[arg(long, value_name = "NAME", default_value = "f1",
-          value_parser = parser(["f1", "f2"], |text| if text == "f1" { Regime::F1 } else { Regime::F2 }))]
+    /// What is trained: neurons and outer weights (f1), or outer weights over fixed random
+    /// neurons (f2)
+    #[arg(long, value_name = "NAME", default_value = "f1", value_parser = regime())]
     pub regime: Regime,
     /// Number of neurons
-    #[arg(long, value_name = "M", default_value_t = TrainOptions::default().neurons, value_parser = count)]
+    #[arg(long, value_name = "M", allow_negative_numbers = true, value_parser = count)]
+    #[arg(default_value_t = TrainOptions::default().neurons)]
     pub neurons: usize,
     /// Gradient steps
-    #[arg(long, value_name = "N", default_value_t = TrainOptions::default().iterations)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(default_value_t = TrainOptions::default().iterations)]
     pub iterations: usize,
     /// Give neurons biases
     #[arg(long)]
@@ -187,62 +197,82 @@ pub struct TrainArgs {
     /// Data are images of this size: draw a sheet of model samples beside data
     #[arg(long, value_name = "HxW")]
     pub image: Option<ImageSize>,
+    #[command(flatten)]
+    pub built_in: BuiltIn,
+    #[command(flatten)]
+    pub own: OwnData,
+    #[command(flatten)]
+    pub optimisation: Optimisation,
+}
 
-    /// Teacher of the built-in problem
-    #[arg(long, value_name = "NAME", default_value = "j1w10", conflicts_with = "data",
-          help_heading = "Built-in problem",
-          value_parser = PossibleValuesParser::new(gibbsite::teacher::NAMES.map(|(name, _)| name)))]
+/// Flags of training on samples of a teacher.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Built-in problem")]
+pub struct BuiltIn {
+    /// The teacher: number of neurons and their outer weight
+    #[arg(long, value_name = "NAME", conflicts_with = "data", default_value = "j1w10")]
+    #[arg(value_parser = PossibleValuesParser::new(gibbsite::teacher::NAMES.map(|(name, _)| name)))]
     pub teacher: String,
     /// Number of training points drawn from the teacher
-    #[arg(long, value_name = "N", default_value_t = 1000, conflicts_with = "data", value_parser = count,
-          help_heading = "Built-in problem")]
+    #[arg(long, value_name = "N", conflicts_with = "data", default_value_t = 1000)]
+    #[arg(allow_negative_numbers = true, value_parser = count)]
     pub n: usize,
-    /// Dimension of the built-in problem
-    #[arg(long, value_name = "D", default_value_t = 15, conflicts_with = "data", value_parser = count,
-          help_heading = "Built-in problem")]
+    /// Dimension
+    #[arg(long, value_name = "D", conflicts_with = "data", default_value_t = 15)]
+    #[arg(allow_negative_numbers = true, value_parser = count)]
     pub dim: usize,
+}
 
+/// Flags of training on a file.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Own data")]
+pub struct OwnData {
     /// Share of the data that chooses the iterate
-    #[arg(long, value_name = "FRACTION", default_value_t = 0.1, requires = "data", value_parser = fraction,
-          help_heading = "Own data")]
+    #[arg(long, value_name = "FRACTION", requires = "data", default_value_t = 0.1)]
+    #[arg(allow_negative_numbers = true, value_parser = fraction)]
     pub validation: f64,
     /// Share of the data that is kept for the final test
-    #[arg(long, value_name = "FRACTION", default_value_t = 0.1, requires = "data", value_parser = fraction,
-          help_heading = "Own data")]
+    #[arg(long, value_name = "FRACTION", requires = "data", default_value_t = 0.1)]
+    #[arg(allow_negative_numbers = true, value_parser = fraction)]
     pub test: f64,
-    /// Standard deviation of the Gaussian base measure in R^d [default: root mean square of the training data]
-    #[arg(long, value_name = "S", requires = "data", value_parser = positive, allow_negative_numbers = true,
-          help_heading = "Own data")]
+    /// Standard deviation of the Gaussian base measure in R^d [default: root mean square of the
+    /// training data]
+    #[arg(long, value_name = "S", requires = "data")]
+    #[arg(allow_negative_numbers = true, value_parser = positive)]
     pub base_scale: Option<f64>,
+}
 
+/// Flags of the training algorithm.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Optimisation")]
+pub struct Optimisation {
     /// First step size of the outer weights [default: depends on the regime]
-    #[arg(long, value_name = "RATE", value_parser = positive, allow_negative_numbers = true,
-          help_heading = "Optimisation")]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true, value_parser = positive)]
     pub learning_rate: Option<f64>,
     /// Weight decay of all trained parameters
-    #[arg(long, value_name = "RATE", default_value_t = TrainOptions::default().weight_decay,
-          value_parser = not_negative, allow_negative_numbers = true, help_heading = "Optimisation")]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true, value_parser = not_negative)]
+    #[arg(default_value_t = TrainOptions::default().weight_decay)]
     pub weight_decay: f64,
     /// Variance of the initial parameters in the regime f1
-    #[arg(long, value_name = "V", default_value_t = TrainOptions::default().initial_variance,
-          value_parser = positive, allow_negative_numbers = true, help_heading = "Optimisation")]
+    #[arg(long, value_name = "V", allow_negative_numbers = true, value_parser = positive)]
+    #[arg(default_value_t = TrainOptions::default().initial_variance)]
     pub initial_variance: f64,
     /// Iterations between evaluations
-    #[arg(long, value_name = "N", default_value_t = TrainOptions::default().evaluate_every, value_parser = count,
-          help_heading = "Optimisation")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
+    #[arg(default_value_t = TrainOptions::default().evaluate_every)]
     pub evaluate_every: usize,
-    /// Where samples of the model come from: a reweighted bank, Metropolis chains with independent proposals, or
-    /// persistent Langevin chains
-    #[arg(long, value_enum, value_name = "NAME", default_value_t = Negative::Auto, help_heading = "Optimisation")]
+    /// Where samples of the model come from: a reweighted bank, Metropolis chains with independent
+    /// proposals, or persistent Langevin chains
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = Negative::Auto)]
     pub negative: Negative,
     /// Number of chains [default: 1000]
-    #[arg(long, value_name = "N", value_parser = count, help_heading = "Optimisation")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
     pub chains: Option<usize>,
     /// Moves of every chain per iteration [default: 10]
-    #[arg(long, value_name = "N", value_parser = count, help_heading = "Optimisation")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
     pub steps: Option<usize>,
     /// Points in the bank, drawn afresh at every iteration [default: 3000]
-    #[arg(long, value_name = "N", value_parser = count, help_heading = "Optimisation")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
     pub bank_size: Option<usize>,
 }
 
@@ -293,13 +323,16 @@ const MAX_SIDE: usize = 4096;
 /// Most numbers that an array of a size chosen by flags may hold.
 pub const MAX_COUNT: usize = 1_000_000_000;
 
-/// A parser of one of `names`.
-fn parser<T: Clone + Send + Sync + 'static, const N: usize>(
-    names: [&'static str; N],
-    parse: fn(String) -> T,
-) -> impl clap::builder::TypedValueParser<Value = T> {
-    use clap::builder::TypedValueParser;
-    PossibleValuesParser::new(names).map(parse)
+fn domain() -> impl TypedValueParser<Value = Domain> {
+    PossibleValuesParser::new(["sphere", "euclidean"])
+        .map(|name| name.parse().expect("one of the two"))
+}
+
+fn regime() -> impl TypedValueParser<Value = Regime> {
+    PossibleValuesParser::new(["f1", "f2"]).map(|name| match name.as_str() {
+        "f1" => Regime::F1,
+        _ => Regime::F2,
+    })
 }
 
 fn count(text: &str) -> Result<usize, String> {

@@ -123,7 +123,7 @@ impl Plot {
         {
             let ends = [(0.0, *y), (last, *y)];
             chart
-                .draw_series(DashedLineSeries::new(ends.into_iter(), 8, 6, GRAY.stroke_width(2)))?
+                .draw_series(DashedLineSeries::new(ends, 8, 6, GRAY.stroke_width(2)))?
                 .label(label)
                 .legend(|(x, y)| dashes(x, y));
         }
@@ -161,7 +161,7 @@ fn log_ticks(range: &Range<f64>) -> Vec<f64> {
 
 /// A dashed stroke for the legend.
 fn dashes(x: i32, y: i32) -> DashedPathElement<std::array::IntoIter<(i32, i32), 2>, i32> {
-    DashedPathElement::new([(x, y), (x + 24, y)].into_iter(), 6, 4, GRAY.stroke_width(2))
+    DashedPathElement::new([(x, y), (x + 24, y)], 6, 4, GRAY.stroke_width(2))
 }
 
 /// A number with as many digits as a tick of an axis needs.

@@ -7,7 +7,7 @@ mod summary;
 use super::{Context, check_directory};
 use crate::{
     Number,
-    args::{Estimator, Negative, TrainArgs},
+    args::{Estimator, Negative, Optimisation, TrainArgs},
     error::{Error, Result},
     io::Matrix,
     report::shown,
@@ -68,21 +68,12 @@ fn train_and_write<T: Number>(
         history.push(point);
         Ok(())
     });
-    drop(progress);
     let Trained { model, best, .. } =
         trained.map_err(|error| Error::about(&problem.name, error))?;
     let training_seconds = training.elapsed().as_secs_f64();
+    progress.evaluating(best.iteration);
 
     let log_z = normaliser::log_z(&model, seed)?;
-    let mut warnings = Vec::new();
-    if log_z.ess < LEAST_ESS {
-        let warning = format!(
-            "the effective sample size behind log Z is only {:.0}: log Z, the cross-entropies and samples are unreliable",
-            log_z.ess
-        );
-        voice.warning(&warning);
-        warnings.push(warning);
-    }
     let test = cross_entropy(&model, &problem.test, &log_z)?;
     let kl =
         teacher.map(|teacher| to_teacher(teacher, &model, FINAL_KL_POINTS, seed)).transpose()?;
@@ -94,6 +85,17 @@ fn train_and_write<T: Number>(
             .map(|(teacher, log_z)| Ok(cross_entropy(teacher.model(), x, log_z)?.0))
             .transpose()
     };
+    drop(progress);
+    let mut warnings = Vec::new();
+    if log_z.ess < LEAST_ESS {
+        let warning = format!(
+            "the effective sample size behind log Z is only {:.0}: \
+             log Z, the cross-entropies and samples are unreliable",
+            log_z.ess
+        );
+        voice.warning(&warning);
+        warnings.push(warning);
+    }
     let results = Results {
         problem,
         model: &model,
@@ -150,12 +152,17 @@ fn train_and_write<T: Number>(
 }
 
 fn options(args: &TrainArgs, context: Context) -> Result<TrainOptions> {
-    if let name @ ("ksd" | "f1sd") = estimator(args.estimator) {
+    let unavailable = match args.estimator {
+        Estimator::Mle => None,
+        Estimator::Ksd => Some("ksd"),
+        Estimator::F1sd => Some("f1sd"),
+    };
+    if let Some(name) = unavailable {
         return Err(Error::Usage(format!(
             "--estimator {name}: not available in this version (available: mle)"
         )));
     }
-    if args.base_scale.is_some() && args.domain == gibbsite::Domain::Sphere {
+    if args.own.base_scale.is_some() && args.domain == gibbsite::Domain::Sphere {
         return Err(Error::Usage("--base-scale: needs --domain euclidean".to_owned()));
     }
     Ok(TrainOptions {
@@ -163,42 +170,35 @@ fn options(args: &TrainArgs, context: Context) -> Result<TrainOptions> {
         domain: args.domain,
         neurons: args.neurons,
         iterations: args.iterations,
-        learning_rate: args.learning_rate,
-        weight_decay: args.weight_decay,
-        initial_variance: args.initial_variance,
+        learning_rate: args.optimisation.learning_rate,
+        weight_decay: args.optimisation.weight_decay,
+        initial_variance: args.optimisation.initial_variance,
         bias: args.bias,
-        base_scale: args.base_scale,
-        negative: negative_phase(args)?,
-        evaluate_every: args.evaluate_every,
+        base_scale: args.own.base_scale,
+        negative: negative_phase(&args.optimisation)?,
+        evaluate_every: args.optimisation.evaluate_every,
         seed: context.seed,
         isa: context.isa,
         backend: context.backend,
     })
 }
 
-fn estimator(estimator: Estimator) -> &'static str {
-    match estimator {
-        Estimator::Mle => "mle",
-        Estimator::Ksd => "ksd",
-        Estimator::F1sd => "f1sd",
-    }
-}
-
-fn negative_phase(args: &TrainArgs) -> Result<NegativePhase> {
-    let chains = matches!(args.negative, Negative::Independence | Negative::Persistent);
+fn negative_phase(flags: &Optimisation) -> Result<NegativePhase> {
+    let &Optimisation { negative, chains, steps, bank_size, .. } = flags;
+    let has_chains = matches!(negative, Negative::Independence | Negative::Persistent);
     for (flag, given, fits, needs) in [
-        ("--chains", args.chains.is_some(), chains, "independence or persistent"),
-        ("--steps", args.steps.is_some(), chains, "independence or persistent"),
-        ("--bank-size", args.bank_size.is_some(), args.negative == Negative::Bank, "bank"),
+        ("--chains", chains.is_some(), has_chains, "independence or persistent"),
+        ("--steps", steps.is_some(), has_chains, "independence or persistent"),
+        ("--bank-size", bank_size.is_some(), negative == Negative::Bank, "bank"),
     ] {
         if given && !fits {
             return Err(Error::Usage(format!("{flag}: needs --negative {needs}")));
         }
     }
-    let (chains, steps) = (args.chains.unwrap_or(CHAINS), args.steps.unwrap_or(STEPS));
-    Ok(match args.negative {
+    let (chains, steps) = (chains.unwrap_or(CHAINS), steps.unwrap_or(STEPS));
+    Ok(match negative {
         Negative::Auto => NegativePhase::Auto,
-        Negative::Bank => NegativePhase::Bank { size: args.bank_size.unwrap_or(BANK) },
+        Negative::Bank => NegativePhase::Bank { size: bank_size.unwrap_or(BANK) },
         Negative::Independence => NegativePhase::Independence { chains, steps },
         Negative::Persistent => NegativePhase::Persistent { chains, steps },
     })
@@ -211,8 +211,8 @@ const BANK: usize = 3000;
 
 fn check_sizes(args: &TrainArgs, d: usize) -> Result<()> {
     check_size("--neurons", args.neurons, d)?;
-    check_size("--chains", args.chains.unwrap_or(CHAINS), d)?;
-    check_size("--bank-size", args.bank_size.unwrap_or(BANK), d)?;
+    check_size("--chains", args.optimisation.chains.unwrap_or(CHAINS), d)?;
+    check_size("--bank-size", args.optimisation.bank_size.unwrap_or(BANK), d)?;
     if let Some(size) = args.image
         && size.height * size.width != d
     {

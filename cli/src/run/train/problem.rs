@@ -2,7 +2,7 @@
 
 use crate::{
     Number,
-    args::{MAX_COUNT, TrainArgs},
+    args::{BuiltIn, MAX_COUNT, TrainArgs},
     error::{Error, Result},
     io::{self, Matrix},
     report::{Voice, shown},
@@ -41,15 +41,16 @@ impl<T: Number> Problem<T> {
                 args.domain
             )));
         }
-        check_size("--n", args.n, args.dim)?;
-        let teacher = Teacher::named(&args.teacher, args.dim, seed)
-            .map_err(|error| Error::about("--dim", error))?;
+        let BuiltIn { teacher: name, n, dim } = &args.built_in;
+        check_size("--n", *n, *dim)?;
+        let teacher =
+            Teacher::named(name, *dim, seed).map_err(|error| Error::about("--dim", error))?;
         let draw = |n, set| -> Result<_> {
-            Ok(Matrix { data: teacher.sample(n, seed, set)?, rows: n, cols: args.dim })
+            Ok(Matrix { data: teacher.sample(n, seed, set)?, rows: n, cols: *dim })
         };
         Ok(Self {
-            name: format!("teacher {}", args.teacher),
-            train: draw(args.n, 0)?,
+            name: format!("teacher {name}"),
+            train: draw(*n, 0)?,
             validation: draw(HELD_OUT, 1)?,
             test: draw(HELD_OUT, 2)?,
             teacher: Some(teacher),
@@ -67,16 +68,18 @@ impl<T: Number> Problem<T> {
         if args.domain == Domain::Sphere && sphere::first_off(&data).is_some() {
             sphere::normalise(&mut data).map_err(|row| {
                 bad(format!(
-                    "row {row} is zero and cannot be scaled to the unit sphere (--domain euclidean takes it)"
+                    "row {row} is zero and cannot be scaled to the unit sphere \
+                     (--domain euclidean takes it)"
                 ))
             })?;
             voice.message(format_args!("{}: rows are scaled to norm 1", shown(path)));
         }
         let share = |fraction: f64| ((fraction * data.rows as f64).round() as usize).max(1);
-        let (validation, test) = (share(args.validation), share(args.test));
+        let (validation, test) = (share(args.own.validation), share(args.own.test));
         let Some(train @ 1..) = data.rows.checked_sub(validation + test) else {
             return Err(bad(format!(
-                "nothing left to train on: {validation} of {} rows are for --validation, {test} for --test",
+                "nothing left to train on: {validation} of {} rows are for --validation, \
+                 {test} for --test",
                 data.rows
             )));
         };

@@ -4,7 +4,10 @@ use super::summary::Point;
 use crate::report::Voice;
 use gibbsite::train::Record;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    time::Duration,
+};
 
 /// A live bar on a terminal, otherwise a line now and then.
 pub struct Progress {
@@ -15,8 +18,8 @@ pub struct Progress {
     next_line: Option<usize>,
 }
 
-/// Lines of a run without terminal, besides the first one.
-const LINES: usize = 8;
+/// Lines of a run without terminal, besides the first and the last one.
+const LINES: usize = 7;
 
 impl Progress {
     pub fn new(iterations: usize, voice: Voice) -> Self {
@@ -26,6 +29,9 @@ impl Progress {
         let style = ProgressStyle::with_template(template).expect("a valid template");
         let bar = ProgressBar::with_draw_target(Some(iterations as u64), target)
             .with_style(style.progress_chars("━╸─"));
+        if live {
+            bar.enable_steady_tick(Duration::from_millis(250));
+        }
         Self { bar, voice, iterations, next_line: (!live).then_some(0) }
     }
 
@@ -44,6 +50,15 @@ impl Progress {
             Some(_) => {}
         }
     }
+
+    /// Training is over, what follows takes time too.
+    pub fn evaluating(&self, iteration: usize) {
+        let text = format!("evaluating the chosen iterate, {iteration}");
+        match self.next_line {
+            None => self.bar.set_message(text),
+            Some(_) => self.voice.message(text),
+        }
+    }
 }
 
 impl Drop for Progress {
@@ -53,14 +68,14 @@ impl Drop for Progress {
     }
 }
 
+/// Short enough for a terminal of 80 columns, the most important first.
 fn describe(point: &Point) -> String {
     let Record { validation_cross_entropy, log_z, log_z_se, ess, f1_norm, .. } = point.record;
-    let mut text = format!(
-        "validation {validation_cross_entropy:.4} · log Z {log_z:.4} ± {log_z_se:.4} · ESS {ess:.0} · F1 norm {f1_norm:.3}"
-    );
+    let mut text = format!("validation {validation_cross_entropy:.4}");
     if let Some(teacher) = &point.teacher {
         text += &format!(" · KL {:.4}", teacher.kl);
     }
+    text += &format!(" · log Z {log_z:.4}±{log_z_se:.4} · ESS {ess:.0} · F1 norm {f1_norm:.2}");
     if let Some(acceptance) = point.record.acceptance {
         text += &format!(" · accepted {:.0} %", 100.0 * acceptance);
     }
