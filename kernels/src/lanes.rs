@@ -5,7 +5,7 @@
 //! NaN and signed zeros open in `min`/`max`. This one holds just what our kernels use, with
 //! every result pinned down to the bit.
 
-use crate::Isa;
+use crate::{Isa, relu};
 use bytemuck::Pod;
 use std::{
     fmt::{Debug, Display},
@@ -44,13 +44,10 @@ pub trait Kernel<T>: Sized {
     fn run<L: Lanes<T>>(self, simd: L) -> Self::Output;
 }
 
-pub(crate) mod private {
-    pub trait Sealed {
-        /// Runs a kernel on the given level, or on the next lower one that the CPU offers.
-        fn dispatch<K: super::Kernel<Self>>(isa: crate::Isa, kernel: K) -> K::Output
-        where
-            Self: Sized;
-    }
+/// An element type for which every level has registers.
+pub trait Levels: Sized {
+    /// Runs a kernel on the given level, or on the next lower one that the CPU offers.
+    fn dispatch<K: Kernel<Self>>(isa: Isa, kernel: K) -> K::Output;
 }
 
 /// The element types of all kernels: `f32` and `f64`. Sealed.
@@ -67,7 +64,7 @@ pub trait Real:
     + Mul<Output = Self>
     + Div<Output = Self>
     + Neg<Output = Self>
-    + private::Sealed
+    + relu::simd::Dispatch
 {
     /// 0.
     const ZERO: Self;
@@ -143,7 +140,7 @@ macro_rules! real {
             }
         }
 
-        impl private::Sealed for $t {
+        impl Levels for $t {
             #[inline]
             fn dispatch<K: Kernel<Self>>(isa: Isa, kernel: K) -> K::Output {
                 #[cfg(target_arch = "x86_64")]

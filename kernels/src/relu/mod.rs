@@ -41,7 +41,7 @@
 use crate::{Isa, Real, Rows, RowsMut, Scratch, ShapeError, scratch::AlignedBuf};
 
 pub mod reference;
-mod simd;
+pub(crate) mod simd;
 
 /// Terms per tile of a sum; part of the numerical contract.
 pub const TILE: usize = 96;
@@ -262,7 +262,7 @@ fn neuron_sums<'a, T: Real>(
         assert_eq!((score.rows(), score.cols()), (x.rows(), x.cols()), "shape of score");
     }
     let m = T::from_f64(panel.len().max(1) as f64);
-    T::dispatch(
+    T::sums(
         panel.isa,
         simd::Sums {
             panel,
@@ -306,7 +306,7 @@ pub fn param_sums<T: Real>(
     assert_eq!((gradient.rows(), gradient.cols()), (m, theta.cols()), "shape of gradient");
     assert_eq!(bias.map(<[T]>::len), panel.lead.then_some(m), "biases");
     assert_eq!(bias_gradient.as_deref().map(<[T]>::len), bias.map(<[T]>::len), "bias gradient");
-    T::dispatch(
+    T::sums(
         panel.isa,
         simd::Sums {
             panel,
@@ -334,5 +334,5 @@ pub fn param_sums<T: Real>(
 pub fn gate_column<T: Real>(isa: Isa, weight: T, z: &mut [T], value: &mut [T], gate_sum: &mut [T]) {
     assert_eq!(value.len(), z.len(), "length of value against z");
     assert_eq!(gate_sum.len(), z.len(), "length of gate_sum against z");
-    T::dispatch(isa, simd::GateColumn { weight, z, value, gate_sum });
+    T::gate_column(isa, simd::GateColumn { weight, z, value, gate_sum });
 }

@@ -14,12 +14,16 @@
 
 use super::{Panel, TILE};
 use crate::{
-    Real, Rows, RowsMut, Scratch,
-    lanes::{Kernel, Lanes},
+    Isa, Real, Rows, RowsMut, Scratch,
+    lanes::{Kernel, Lanes, Levels},
 };
+use std::ops::Range;
 
 /// Working set of the sub-tiles that share one pass over a tile of neurons: within every L2.
 const SUBTILE_BYTES: usize = 128 * 1024;
+
+/// A sub-tile's share of the coordinates in one pass of phase 1: within every L1, with room for the neurons.
+const PASS_BYTES: usize = 24 * 1024;
 
 /// Number of neurons in a packed group: how many preactivations per point phase 1 keeps in
 /// registers. Depends on how many registers there are, never changes results.
@@ -31,8 +35,31 @@ pub(super) const fn group_len(registers: usize) -> usize {
     }
 }
 
+/// The family's entry points for one element type.
+///
+/// Methods of concrete impls rather than generic functions, so that kernels are compiled once, in this
+/// crate, and not again in every crate that calls them.
+pub trait Dispatch: Sized {
+    fn sums(isa: Isa, kernel: Sums<'_, Self>);
+    fn gate_column(isa: Isa, kernel: GateColumn<'_, Self>);
+}
+
+macro_rules! dispatch {
+    ($($t:ty)*) => {$(
+        impl Dispatch for $t {
+            fn sums(isa: Isa, kernel: Sums<'_, Self>) {
+                <Self as Levels>::dispatch(isa, kernel);
+            }
+            fn gate_column(isa: Isa, kernel: GateColumn<'_, Self>) {
+                <Self as Levels>::dispatch(isa, kernel);
+            }
+        }
+    )*};
+}
+dispatch!(f32 f64);
+
 /// What is to be computed for every point; see [`reference`](super::reference) for the formulas.
-pub(super) struct Sums<'a, T> {
+pub struct Sums<'a, T> {
     pub(super) panel: &'a Panel<T>,
     pub(super) points: Rows<'a, T>,
     /// Leading coordinate of each point; all ones if the panel's leading coordinate is the bias.
@@ -104,11 +131,15 @@ impl<T: Real> Sums<'_, T> {
             Some(_) => 0,
             None => usize::from(panel.lead),
         };
+        // Coordinates are taken in passes that keep a sub-tile's share of them in L1; between passes the
+        // preactivations wait where the gates will be.
+        let depth = PASS_BYTES / size_of::<[L::Vector; R]>();
+        let passes = coords.div_ceil(depth).max(1);
         let [points, gradient, values, gates] = self.scratch.buffers::<[L::Vector; R], 4>([
             subtiles * coords,
             subtiles * coords,
             subtiles,
-            TILE,
+            TILE * if passes > 1 { subtiles } else { 1 },
         ]);
         gradient.fill([simd.splat(T::ZERO); R]);
         values.fill([simd.splat(T::ZERO); R]);
@@ -125,23 +156,42 @@ impl<T: Real> Sums<'_, T> {
         }
 
         for (tile, weights) in panel.tiles() {
+            for pass in 0..passes - 1 {
+                let pass = pass * depth..(pass + 1) * depth;
+                for s in 0..subtiles {
+                    let points = &points[s * coords..][..coords];
+                    let (value, z) = (&mut values[s], &mut gates[s * TILE..][..TILE]);
+                    phase1::<L, T, R, G, false, false>(
+                        simd,
+                        tile,
+                        weights,
+                        points,
+                        pass.clone(),
+                        value,
+                        z,
+                    );
+                }
+            }
+            let pass = (passes - 1) * depth..coords;
             for s in 0..subtiles {
                 let points = &points[s * coords..][..coords];
-                let gates = &mut gates[..weights.len()];
-                let value = &mut values[s];
+                let set = if passes > 1 { s } else { 0 };
+                let (value, gates) = (&mut values[s], &mut gates[set * TILE..][..TILE]);
+                let pass = pass.clone();
                 match (self.value.is_some(), self.gradient.is_some()) {
-                    (true, true) => {
-                        phase1::<L, T, R, G, true, true>(simd, tile, weights, points, value, gates)
-                    }
-                    (true, false) => {
-                        phase1::<L, T, R, G, true, false>(simd, tile, weights, points, value, gates)
-                    }
-                    (false, _) => {
-                        phase1::<L, T, R, G, false, true>(simd, tile, weights, points, value, gates)
-                    }
+                    (true, true) => phase1::<L, T, R, G, true, true>(
+                        simd, tile, weights, points, pass, value, gates,
+                    ),
+                    (true, false) => phase1::<L, T, R, G, true, false>(
+                        simd, tile, weights, points, pass, value, gates,
+                    ),
+                    (false, _) => phase1::<L, T, R, G, false, true>(
+                        simd, tile, weights, points, pass, value, gates,
+                    ),
                 }
                 if self.gradient.is_some() {
                     let gradient = &mut gradient[s * coords..][..coords];
+                    let gates = &gates[..weights.len()];
                     phase2::<L, T, R, G, K>(simd, tile, coords, gates, first, gradient);
                 }
             }
@@ -242,8 +292,10 @@ fn transpose_out<T: Real>(tile: &[T], lanes: usize, out: &mut RowsMut<'_, T>, st
     }
 }
 
-/// Preactivations of one tile of neurons at one sub-tile of points; adds their part of the value
-/// and writes the gates.
+/// Adds the coordinates `pass` to the preactivations of one tile of neurons at one sub-tile of points.
+///
+/// Preactivations are left in `gates` unless the pass is the last, which adds the tile's part of the value
+/// (`VALUE`) or turns them into gates (`GATES`).
 #[inline(always)]
 fn phase1<
     L: Lanes<T>,
@@ -257,20 +309,19 @@ fn phase1<
     tile: &[T],
     weights: &[T],
     points: &[[L::Vector; R]],
+    pass: Range<usize>,
     value: &mut [L::Vector; R],
     gates: &mut [[L::Vector; R]],
 ) {
     let zero = simd.splat(T::ZERO);
     let mut part = [zero; R];
-    let groups = tile.chunks_exact((points.len() * G).max(1));
-    let outputs = weights.chunks(G).zip(gates.chunks_mut(G));
-    for (g, (weights, gates)) in outputs.enumerate() {
-        let group = match points.len() {
-            0 => &[],
-            _ => groups.clone().nth(g).unwrap_or(&[]),
-        };
-        let mut z = [[zero; R]; G];
-        for (q, point) in group.as_chunks::<G>().0.iter().zip(points) {
+    const { assert!(TILE.is_multiple_of(G), "whole groups fill a tile") };
+    let coords = points.len();
+    let points = &points[pass.clone()];
+    for (g, (weights, gates)) in weights.chunks(G).zip(gates.as_chunks_mut::<G>().0).enumerate() {
+        let group = &tile[g * coords * G..][..coords * G];
+        let mut z = if pass.start == 0 { [[zero; R]; G] } else { *gates };
+        for (q, point) in group.as_chunks::<G>().0[pass.clone()].iter().zip(points) {
             for j in 0..G {
                 let q = simd.splat(q[j]);
                 for r in 0..R {
@@ -278,9 +329,9 @@ fn phase1<
                 }
             }
         }
-        if let (Ok(weights), Ok(gates)) =
-            (<&[T; G]>::try_from(weights), <&mut [[L::Vector; R]; G]>::try_from(&mut *gates))
-        {
+        if !VALUE && !GATES {
+            *gates = z;
+        } else if let Ok(weights) = <&[T; G]>::try_from(weights) {
             for j in 0..G {
                 finish::<L, T, R, VALUE, GATES>(simd, &z[j], weights[j], &mut part, &mut gates[j]);
             }
@@ -397,7 +448,7 @@ fn accumulate<L: Lanes<T>, T: Real, const R: usize, const G: usize, const W: usi
 }
 
 /// See [`gate_column`](super::gate_column).
-pub(super) struct GateColumn<'a, T> {
+pub struct GateColumn<'a, T> {
     pub(super) weight: T,
     pub(super) z: &'a mut [T],
     pub(super) value: &'a mut [T],
