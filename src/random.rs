@@ -75,7 +75,7 @@ impl Stream {
             self.fill_normal(out);
             let norm = gibbsite_kernels::Real::sqrt(crate::data::dot(out, out));
             if norm > T::ZERO {
-                return out.iter_mut().for_each(|x| *x = *x / norm);
+                return out.iter_mut().for_each(|x| *x /= norm);
             }
         }
     }

@@ -166,7 +166,7 @@ fn follow<T: Real>(domain: Domain, x: &[T], v: &[T], y: &mut [T]) {
             }
             // Rounding would slowly carry the chain off the sphere.
             let norm = gibbsite_kernels::Real::sqrt(dot(y, y));
-            y.iter_mut().for_each(|y| *y = *y / norm);
+            y.iter_mut().for_each(|y| *y /= norm);
         }
     }
 }

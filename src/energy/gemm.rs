@@ -32,10 +32,11 @@ impl<T: Real> Product<'_, T> {
         mut gate_sum: Option<&mut [T]>,
     ) {
         let d = self.points.cols();
-        let mut z = vec![T::ZERO; POINTS * PANEL];
-        let mut no_value = vec![T::ZERO; POINTS];
-        let mut no_sum = vec![T::ZERO; POINTS];
-        let mut transposed = vec![T::ZERO; POINTS * d];
+        let most = POINTS.min(self.points.rows());
+        let mut z = vec![T::ZERO; most * PANEL.min(self.panel.rows())];
+        let mut no_value = vec![T::ZERO; most];
+        let mut no_sum = vec![T::ZERO; most];
+        let mut transposed = vec![T::ZERO; most * d];
         for start in (0..self.points.rows()).step_by(POINTS) {
             let count = POINTS.min(self.points.rows() - start);
             let points = row_major(self.points.range(start, count));

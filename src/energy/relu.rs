@@ -379,7 +379,7 @@ impl<T: Real> ReluEnergy<T> {
         }
         let neurons = T::from_f64(m as f64);
         for (j, &w) in self.w.iter().enumerate() {
-            grad.w[j] = grad.w[j] / neurons;
+            grad.w[j] /= neurons;
             for gradient in &mut grad.theta[j * d..][..d] {
                 *gradient = w * *gradient / neurons;
             }
@@ -473,12 +473,12 @@ impl<T: Real> ReluEnergy<T> {
         .run(energy.as_deref_mut(), score.as_mut().map(RowsMut::reborrow), None);
         let m = T::from_f64(self.w.len() as f64);
         for energy in energy.into_iter().flatten() {
-            *energy = *energy / m;
+            *energy /= m;
         }
         if let Some(mut score) = score {
             for i in 0..score.rows() {
                 for score in score.row_mut(i) {
-                    *score = *score / -m;
+                    *score /= -m;
                 }
             }
         }
@@ -565,7 +565,7 @@ impl<T: Real> Energy<T> for ReluEnergy<T> {
             *potential = self.beta * *potential;
             if let Some(precision) = precision {
                 let x = x.row(i);
-                *potential = *potential + T::from_f64(0.5) * precision * crate::data::dot(x, x);
+                *potential += T::from_f64(0.5) * precision * crate::data::dot(x, x);
             }
         }
         Ok(())
@@ -582,7 +582,7 @@ pub(crate) fn project_to_tangent<T: Real>(v: &mut [T], x: &[T]) {
 
 fn add<T: Real>(sum: &mut [T], part: &[T]) {
     for (sum, &part) in sum.iter_mut().zip(part) {
-        *sum = *sum + part;
+        *sum += part;
     }
 }
 

@@ -270,9 +270,7 @@ fn in_units_of<T: Real>(model: &ReluEnergy<T>, unit: T) -> Result<ReluEnergy<T>>
     if let Some(scale) = model.base_scale() {
         model = model.with_base_scale(scale * unit)?;
     }
-    model.update_parameters(|_, theta, _| {
-        theta.iter_mut().for_each(|theta| *theta = *theta / unit)
-    })?;
+    model.update_parameters(|_, theta, _| theta.iter_mut().for_each(|theta| *theta /= unit))?;
     Ok(model)
 }
 
