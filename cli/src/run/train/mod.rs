@@ -27,7 +27,7 @@ use summary::{Point, Results, Summary, ToTeacher};
 const KL_POINTS: usize = 20_000;
 const FINAL_KL_POINTS: usize = 150_000;
 
-/// Effective sample size below which log Z is not to be relied on.
+/// Effective sample size behind log Z below which it is not to be relied on.
 const LEAST_ESS: f64 = 100.0;
 
 pub fn run<T: Number>(args: &TrainArgs, context: Context) -> Result<()> {
@@ -87,14 +87,15 @@ fn train_and_write<T: Number>(
     };
     drop(progress);
     let mut warnings = Vec::new();
-    if log_z.ess < LEAST_ESS {
-        let warning = format!(
-            "the effective sample size behind log Z is only {:.0}: \
-             log Z, the cross-entropies and samples are unreliable",
-            log_z.ess
-        );
-        voice.warning(&warning);
-        warnings.push(warning);
+    for (ess, what) in [
+        (log_z.ess, "log Z, the cross-entropies and samples are"),
+        (best.ess, "the choice of the iterate by validation is"),
+    ] {
+        if ess < LEAST_ESS {
+            let warning = format!("an effective sample size of only {ess:.0}: {what} unreliable");
+            voice.warning(&warning);
+            warnings.push(warning);
+        }
     }
     let results = Results {
         problem,

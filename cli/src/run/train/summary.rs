@@ -90,9 +90,14 @@ impl fmt::Display for Summary {
         if let Some(scale) = self.base_scale {
             facts.add("base measure", format_args!("Gaussian of scale {scale:.4}"));
         }
+        let improving = 20 * self.best_iteration >= 19 * self.iterations;
+        let hint = if improving { "; still improving, try more --iterations" } else { "" };
         facts.add(
             "iterate",
-            format_args!("{} of {}, chosen by validation", self.best_iteration, self.iterations),
+            format_args!(
+                "{} of {}, chosen by validation{hint}",
+                self.best_iteration, self.iterations
+            ),
         );
         facts.add(
             "time",
