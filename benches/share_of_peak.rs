@@ -5,8 +5,10 @@
 //! One process, one thread; peak, fused and unfused take turns, and each keeps its shortest time
 //! on the processor, which other processes disturb less than time on the clock. faer picks its
 //! instruction set itself: its time is the same in the rows of all levels.
+//!
 //! `cargo bench --bench share_of_peak [FILTER]` runs the rows whose name, as in
-//! `relu.score/f64/avx2/n=30000,d=15,m=500`, contains the filter; `--test` runs all rows once and small.
+//! `relu.score/f64/avx2/n=30000,d=15,m=500`, contains the filter; `--test` runs all of them once,
+//! and small.
 
 #[path = "shared/chains.rs"]
 mod chains;
