@@ -309,7 +309,7 @@ fn euclidean_training_finds_a_shifted_gaussian() {
     };
     let x = |x| Rows::new(x, n, d).unwrap();
     let trained = maximum_likelihood(x(&train), x(&validation), &options, |_, _| Ok(())).unwrap();
-    let s2 = f64::from(trained.model.base_scale().unwrap()).powi(2);
+    let s2 = trained.model.base_scale().unwrap().powi(2);
     assert!((s2 - 3.5).abs() < 0.2, "{s2}");
     // KL(N(μ, I) | N(0, s² I)) = (d/s² + |μ|²/s² - d + d log s²) / 2 is what the truth gains over the base.
     let gain = 0.5 * (2.0 / s2 + 5.0 / s2 - 2.0 + 2.0 * s2.ln());
