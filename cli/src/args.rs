@@ -47,7 +47,7 @@ pub struct Global {
     pub seed: u64,
     /// Number of threads [default: all]
     #[arg(long, global = true, value_name = "N", allow_negative_numbers = true)]
-    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
     /// Precision of all arithmetic and of the files written
     #[arg(long, global = true, value_enum, value_name = "TYPE", default_value_t = Dtype::F64)]

@@ -350,6 +350,7 @@ fn bad_usage_is_refused_in_one_line() {
     for (flag, value) in [
         ("--threads", "0"),
         ("--threads", "-1"),
+        ("--threads", "1025"),
         ("--threads", "many"),
         ("--seed", "x"),
         ("--seed", "-1"),

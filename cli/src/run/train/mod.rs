@@ -11,10 +11,12 @@ use crate::{
     error::{Error, Result},
     io::Matrix,
     report::shown,
+    sheet,
 };
 use gibbsite::{
     ReluEnergy,
     normaliser::{self, LogZ, Method},
+    sampler::Langevin,
     teacher::Teacher,
     train::{self, NegativePhase, TrainOptions, Trained},
 };
@@ -85,6 +87,8 @@ fn train_and_write<T: Number>(
             .map(|(teacher, log_z)| Ok(cross_entropy(teacher.model(), x, log_z)?.0))
             .transpose()
     };
+    let images = args.image.map(|size| Ok::<_, Error>((size, samples(&model, &log_z, seed)?)));
+    let images = images.transpose()?;
     drop(progress);
     let mut warnings = Vec::new();
     for (ess, what) in [
@@ -103,10 +107,8 @@ fn train_and_write<T: Number>(
         history: &history,
         best: &best,
         teacher_validation: of_teacher(&problem.validation)?,
-        log_z: &log_z,
         regime: options.regime,
-        image: args.image,
-        seed,
+        images,
     };
     let files = results.files(&args.out).iter().map(|path| shown(path)).collect();
     let summary = Summary {
@@ -256,3 +258,29 @@ fn cross_entropy<T: Number>(
     let variance = energy().map(|f| (f - mean) * (f - mean)).sum::<f64>() / (n - 1.0).max(1.0);
     Ok((mean + log_z.value, (variance / n + log_z.std_error * log_z.std_error).sqrt()))
 }
+
+/// Images' worth of samples: some of the points behind log Z, after moves that leave the model's law as it is.
+fn samples<T: Number>(model: &ReluEnergy<T>, log_z: &LogZ<T>, seed: u64) -> Result<Vec<T>> {
+    const ROUNDS: usize = 100;
+    const MOVES: usize = 20;
+    let (n, d) = (sheet::IMAGES, model.dim());
+    let data = if log_z.ess < LEAST_ESS {
+        // Resampling would repeat the few points that carry weight.
+        log_z.points[..n * d].to_vec()
+    } else {
+        log_z.resample(n, seed)
+    };
+    let start = Matrix { data, rows: n, cols: d };
+    let scale: f64 = model.base_scale().map_or(1.0, Into::into);
+    let step = scale * scale / d as f64;
+    let mut chains = Langevin::new(rows(&start)?, step, true, seed ^ SAMPLE_SEED)?;
+    for _ in 0..ROUNDS {
+        let acceptance = chains.run(model, MOVES)?;
+        // Towards the acceptance that suits these chains (Roberts and Rosenthal 1998).
+        chains.step *= (acceptance - 0.574).exp();
+    }
+    Ok(chains.states().as_slice().to_vec())
+}
+
+/// Sets the noise of the sheet's chains apart from that of training.
+const SAMPLE_SEED: u64 = 1 << 63;

@@ -12,7 +12,6 @@ use crate::{
 };
 use gibbsite::{
     Domain, ReluEnergy,
-    normaliser::LogZ,
     train::{Record, Regime},
 };
 use serde::Serialize;
@@ -145,10 +144,9 @@ pub struct Results<'a, T: Number> {
     pub history: &'a [Point],
     pub best: &'a Record,
     pub teacher_validation: Option<f64>,
-    pub log_z: &'a LogZ<T>,
     pub regime: Regime,
-    pub image: Option<ImageSize>,
-    pub seed: u64,
+    /// Samples of the model, if they are images.
+    pub images: Option<(ImageSize, Vec<T>)>,
 }
 
 impl<T: Number> Results<'_, T> {
@@ -161,7 +159,7 @@ impl<T: Number> Results<'_, T> {
             ("summary.json", true),
             ("learning_curve.svg", true),
             ("kl.svg", teacher),
-            ("samples.png", self.image.is_some()),
+            ("samples.png", self.images.is_some()),
         ]
         .into_iter()
         .filter(|(_, written)| *written)
@@ -180,10 +178,9 @@ impl<T: Number> Results<'_, T> {
         if let Some(plot) = self.kl_curve() {
             write_bytes(&directory.join("kl.svg"), plot.svg().as_bytes())?;
         }
-        if let Some(size) = self.image {
-            let samples = self.log_z.resample(sheet::IMAGES, self.seed);
+        if let Some((size, samples)) = &self.images {
             let data = to_f64(&self.problem.train.data);
-            sheet::write(&directory.join("samples.png"), size, &data, &to_f64(&samples))?;
+            sheet::write(&directory.join("samples.png"), *size, &data, &to_f64(samples))?;
         }
         Ok(())
     }
