@@ -259,7 +259,8 @@ fn cross_entropy<T: Number>(
     Ok((mean + log_z.value, (variance / n + log_z.std_error * log_z.std_error).sqrt()))
 }
 
-/// Images' worth of samples: some of the points behind log Z, after moves that leave the model's law as it is.
+/// Samples for a sheet: some of the points behind log Z, after moves that leave the model's law as
+/// it is.
 fn samples<T: Number>(model: &ReluEnergy<T>, log_z: &LogZ<T>, seed: u64) -> Result<Vec<T>> {
     const ROUNDS: usize = 100;
     const MOVES: usize = 20;
