@@ -109,7 +109,10 @@ impl<T: Real> Sums<'_, T> {
         let coords = self.panel.coords;
         let per_subtile = R * L::LANES;
         let subtile_bytes = 2 * coords.max(1) * size_of::<[L::Vector; R]>();
-        let block = per_subtile * (SUBTILE_BYTES / subtile_bytes).clamp(4, 16);
+        // In high dimension neurons come from memory, and sub-tiles share the cost of fetching them; gradients
+        // take the place of half of the sub-tiles in the cache.
+        let least = if self.gradient.is_some() { 8 } else { 16 };
+        let block = per_subtile * (SUBTILE_BYTES / subtile_bytes).clamp(least, 16);
         for start in (start..end).step_by(block) {
             self.block::<L, R, G, K>(simd, start, block.min(end - start));
         }
@@ -224,7 +227,7 @@ impl<T: Real> Sums<'_, T> {
 }
 
 /// Rows that a transposition moves at a time.
-const STRIP: usize = 8;
+const STRIP: usize = 4;
 
 /// Lays points out as `[coordinate][lane]`; lanes beyond the points are zero.
 ///
