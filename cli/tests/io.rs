@@ -5,71 +5,37 @@ use gibbsite_cli::io::{
     self, Error, Matrix,
     model::{self, Domain, ModelFile},
 };
+use peak_alloc::PeakAlloc;
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
     collections::HashMap,
     fs,
     io::ErrorKind,
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// Counts per thread, so that tests may run at the same time.
-struct Counting;
-
-thread_local! {
-    static LIVE: Cell<usize> = const { Cell::new(0) };
-    static PEAK: Cell<usize> = const { Cell::new(0) };
-}
-
-fn count(added: usize, removed: usize) {
-    let live = LIVE.get() + added;
-    PEAK.set(PEAK.get().max(live));
-    // A block may be freed by another thread than the one that took it.
-    LIVE.set(live.saturating_sub(removed));
-}
-
-// SAFETY: every call is passed on unchanged to the system allocator; counting touches only
-// thread-local cells that need neither allocation nor a destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size(), 0);
-        // SAFETY: the caller's promises are those that `System` asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(0, layout.size());
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // Both blocks exist at once, unless the system can grow the old one.
-        count(size, layout.size());
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 /// Most bytes that were allocated at once during `f`.
 fn peak<R>(f: impl FnOnce() -> R) -> (R, usize) {
-    let before = LIVE.get();
-    PEAK.set(before);
+    let before = ALLOCATOR.current_usage();
+    ALLOCATOR.reset_peak_usage();
     let result = f();
-    (result, PEAK.get() - before)
+    (result, ALLOCATOR.peak_usage().saturating_sub(before))
 }
 
 const SLACK: usize = 64 << 10;
 
-struct Folder(tempfile::TempDir);
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// A folder for one test at a time, because the allocator counts for the whole process.
+struct Folder(tempfile::TempDir, #[expect(dead_code)] MutexGuard<'static, ()>);
 
 impl Folder {
     fn new() -> Self {
-        Folder(tempfile::tempdir().unwrap())
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        Folder(tempfile::tempdir().unwrap(), alone)
     }
 
     fn path(&self, name: &str) -> PathBuf {

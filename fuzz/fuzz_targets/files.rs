@@ -6,43 +6,20 @@
 
 use gibbsite_cli::io::{Element, Matrix, csv, model, npy};
 use libfuzzer_sys::fuzz_target;
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    path::Path,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-};
-
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on unchanged to the system allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        PEAK.fetch_max(LIVE.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
-        // SAFETY: the caller's promises are those that `System` asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use peak_alloc::PeakAlloc;
+use std::path::Path;
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 const SLACK: usize = 64 << 10;
 
 /// Runs a reader, which may take `multiple` times the length of the file and 64 KiB.
 fn bounded<R>(len: usize, multiple: usize, read: impl FnOnce() -> R) -> R {
-    let before = LIVE.load(Relaxed);
-    PEAK.store(before, Relaxed);
+    let before = ALLOCATOR.current_usage();
+    ALLOCATOR.reset_peak_usage();
     let result = read();
-    let peak = PEAK.load(Relaxed) - before;
+    let peak = ALLOCATOR.peak_usage().saturating_sub(before);
     assert!(peak <= multiple * len + SLACK, "{peak} bytes allocated for a file of {len}");
     result
 }

@@ -202,15 +202,15 @@ impl<T: Real> Sums<'_, T> {
 
         if let Some((out, divisor)) = &mut self.value {
             let divisor = simd.splat(*divisor);
-            for value in values.iter_mut() {
-                *value = value.map(|value| simd.div(value, divisor));
+            for value in values.as_flattened_mut() {
+                *value = simd.div(*value, divisor);
             }
             out[start..start + count].copy_from_slice(&bytemuck::cast_slice(values)[..count]);
         }
         if let Some((out, divisor)) = &mut self.gradient {
             let divisor = simd.splat(*divisor);
-            for row in gradient.iter_mut() {
-                *row = row.map(|value| simd.div(value, divisor));
+            for value in gradient.as_flattened_mut() {
+                *value = simd.div(*value, divisor);
             }
             for (s, gradient) in gradient.chunks_exact(coords.max(1)).enumerate() {
                 let gradient: &[T] = bytemuck::cast_slice(gradient);
