@@ -29,12 +29,17 @@ const SLACK: usize = 64 << 10;
 
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// A folder for one test at a time, because the allocator counts for the whole process.
+/// Lets one test run at a time, because the allocator counts for the whole process.
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A folder for a test that is alone.
 struct Folder(tempfile::TempDir, #[expect(dead_code)] MutexGuard<'static, ()>);
 
 impl Folder {
     fn new() -> Self {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = alone();
         Folder(tempfile::tempdir().unwrap(), alone)
     }
 
@@ -316,6 +321,7 @@ fn truncation_at_every_byte() {
 
 #[test]
 fn every_byte_changed() {
+    let _alone = alone();
     let path = Path::new("changed");
     for mut bytes in valid_files() {
         for i in 0..bytes.len() {
@@ -373,6 +379,7 @@ fn tables_round_trip_in_both_formats() {
 
 #[test]
 fn npyz_agrees() {
+    let _alone = alone();
     use npyz::WriterBuilder;
     let data = [1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0];
     let mut bytes = Vec::new();
@@ -405,6 +412,7 @@ fn npyz_agrees() {
 
 #[test]
 fn safetensors_agrees() {
+    let folder = Folder::new();
     use safetensors::{Dtype, SafeTensors, tensor::TensorView};
     let model = example();
     let mut bytes = Vec::new();
@@ -437,7 +445,6 @@ fn safetensors_agrees() {
     assert_eq!((ours.theta.data, ours.w), (vec![3.0, 4.0], vec![3.0, 4.0]));
     assert_eq!((ours.b, ours.beta), (None, 1.0));
 
-    let folder = Folder::new();
     let path = folder.path("g.safetensors");
     let theta = Matrix { data: vec![f64::NAN, 1.0], rows: 1, cols: 2 };
     for (b, count) in [(None, 2), (Some(&[7.0][..]), 3)] {
