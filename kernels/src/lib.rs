@@ -9,6 +9,9 @@
 //! | module | contents |
 //! |---|---|
 //! | [`relu`] | value, gradient and parameter gradient of shallow ReLU energies |
+//! | [`chain`] | Langevin and Hamiltonian steps of Markov chains |
+//! | [`noise`] | random streams and normals |
+//! | [`elementary`] | ln, sin πx, cos πx |
 //! | [`Isa`] | instruction-set levels, detected once, ordered, forced per call |
 //! | [`Rows`], [`RowsMut`] | borrowed row-major matrices, checked when they are made |
 //! | [`registry`] | every kernel with its shapes, cost and error bound: what tests, benches and fuzzing iterate over |
@@ -49,7 +52,11 @@ mod isa;
 mod lanes;
 mod rows;
 mod scratch;
+mod transpose;
 
+pub mod chain;
+pub mod elementary;
+pub mod noise;
 pub mod registry;
 pub mod relu;
 

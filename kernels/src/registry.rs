@@ -4,7 +4,11 @@
 //!
 //! This is test surface. It carries no promise of stability.
 
-use crate::{Isa, Real, Rows, RowsMut, Scratch, relu};
+use crate::{
+    Isa, Real, Rows, RowsMut, Scratch, chain,
+    chain::{Rule, Space},
+    elementary, noise, relu,
+};
 
 /// Size and options of one problem.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,12 +88,34 @@ pub struct Entry<T> {
     /// The specification. [`run`](Self::run) gives the same bits.
     pub reference: fn(Call<'_, '_, T>),
     /// For each output, the number k of roundings for which the error is at most γ_k times
-    /// the sum of the absolute values of the terms, gates given.
+    /// the sum of the absolute values of the terms, gates given. Empty for kernels that are not sums.
     pub roundings: fn(Shape) -> Vec<usize>,
     /// Floating-point operations that the formula needs, as counted in shares of peak.
     pub flops: fn(Shape) -> u64,
     /// Bytes that have to be read and written at least once.
     pub bytes: fn(Shape) -> u64,
+}
+
+/// Whole chains of one kind.
+macro_rules! chain_entry {
+    ($name:literal, $kind:expr) => {
+        Entry {
+            name: $name,
+            inputs: chain_inputs,
+            outputs: chain_outputs,
+            run: |isa, call, scratch| run_chains($kind, isa, call, scratch),
+            reference: |call| reference_chains($kind, call),
+            roundings: |_| Vec::new(),
+            flops: |shape| {
+                let drifts = match rule_of::<T>($kind, shape).0 {
+                    Rule::Hamiltonian { drifts, .. } => drifts,
+                    _ => 1,
+                };
+                4 * product(shape) * (STEPS * drifts) as u64
+            },
+            bytes: |shape| bytes::<T>(chain_inputs(shape), chain_outputs(shape)),
+        }
+    };
 }
 
 /// All kernels.
@@ -201,7 +227,260 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
             flops: |shape| 3 * shape.n as u64,
             bytes: |shape| bytes::<T>(gate_inputs(shape), gate_outputs(shape)),
         },
+        Entry {
+            name: "elementary.ln",
+            inputs: |shape| vec![vector("x", shape.n)],
+            outputs: |shape| vec![vector("y", shape.n)],
+            run: |isa, call, _| elementary::ln(isa, call.inputs[0], call.outputs[0]),
+            reference: |call| {
+                for (y, &x) in call.outputs[0].iter_mut().zip(call.inputs[0]) {
+                    *y = T::ln(x);
+                }
+            },
+            roundings: |_| Vec::new(),
+            flops: |shape| 40 * shape.n as u64,
+            bytes: |shape| 2 * (shape.n * size_of::<T>()) as u64,
+        },
+        Entry {
+            name: "elementary.sin_cos_pi",
+            inputs: |shape| vec![vector("x", shape.n)],
+            outputs: |shape| vec![vector("sin", shape.n), vector("cos", shape.n)],
+            run: |isa, call, _| {
+                let [sin, cos] = call.outputs else { unreachable!("two outputs") };
+                elementary::sin_cos_pi(isa, call.inputs[0], sin, cos);
+            },
+            reference: |call| {
+                let [sin, cos] = call.outputs else { unreachable!("two outputs") };
+                for ((sin, cos), &x) in sin.iter_mut().zip(cos.iter_mut()).zip(call.inputs[0]) {
+                    (*sin, *cos) = T::sin_cos_pi(x);
+                }
+            },
+            roundings: |_| Vec::new(),
+            flops: |shape| 50 * shape.n as u64,
+            bytes: |shape| 3 * (shape.n * size_of::<T>()) as u64,
+        },
+        Entry {
+            name: "noise.normals",
+            inputs: |_| Vec::new(),
+            outputs: |shape| vec![matrix("normals", shape.n, shape)],
+            run: |isa, call, _| {
+                let Shape { n, m, .. } = call.shape;
+                let mut streams = noise::Streams::range(SEED, m as u64, n);
+                let out = matrix("", n, call.shape).rows_mut(call.outputs[0]);
+                noise::normals(isa, &mut streams, out);
+            },
+            reference: |call| {
+                let Shape { n, m, .. } = call.shape;
+                let mut out = matrix("", n, call.shape).rows_mut(call.outputs[0]);
+                for c in 0..n {
+                    let mut stream = noise::reference::start(SEED, (m + c) as u64);
+                    noise::reference::normals(&mut stream, out.row_mut(c));
+                }
+            },
+            roundings: |_| Vec::new(),
+            // Two logarithms, sines and square roots make two normals.
+            flops: |shape| 45 * (shape.n * shape.d) as u64,
+            bytes: |shape| (shape.n * shape.d * size_of::<T>()) as u64,
+        },
+        Entry {
+            name: "chain.update",
+            inputs: |shape| vec![matrix("x", shape.n, shape), matrix("score", shape.n, shape)],
+            outputs: |shape| vec![matrix("y", shape.n, shape)],
+            run: |isa, call, scratch| {
+                let (shape, [x, score]) = (call.shape, call.inputs) else {
+                    unreachable!("two inputs")
+                };
+                let Shape { n, d, .. } = shape;
+                let array = matrix("", n, shape);
+                copy_rows(array, x, call.outputs[0]);
+                let (rule, _) = rule_of(Kind::Ula, shape);
+                let mut unused = vec![T::ZERO; n * d];
+                let mut moving = chain::Moving {
+                    x: array.rows_mut(call.outputs[0]),
+                    score: array.rows(score),
+                    velocity: RowsMut::new(&mut unused, n, d).expect("sized above"),
+                    energy: &mut vec![T::ZERO; n],
+                    streams: &mut noise::Streams::range(SEED, 0, n),
+                };
+                let scale = scales(d);
+                chain::advance(isa, rule, Space::Flat, &scale, 0, &mut moving, scratch);
+            },
+            reference: |call| {
+                let (shape, [x, score]) = (call.shape, call.inputs) else {
+                    unreachable!("two inputs")
+                };
+                let array = matrix("", shape.n, shape);
+                let (x, score) = (array.rows(x), array.rows(score));
+                let mut out = array.rows_mut(call.outputs[0]);
+                let (rule, _) = rule_of(Kind::Ula, shape);
+                for c in 0..shape.n {
+                    let mut chain = chain_of(c, x.row(c), score.row(c), &[], T::ZERO);
+                    chain.advance(rule, Space::Flat, &scales(shape.d), 0);
+                    out.row_mut(c).copy_from_slice(&chain.x);
+                }
+            },
+            roundings: |_| Vec::new(),
+            flops: |shape| 49 * (shape.n * shape.d) as u64,
+            bytes: |shape| 3 * (shape.n * shape.d * size_of::<T>()) as u64,
+        },
+        chain_entry!("chain.ula", Kind::Ula),
+        chain_entry!("chain.ula_sphere", Kind::UlaSphere),
+        chain_entry!("chain.hmc", Kind::Hmc),
+        chain_entry!("chain.hmc_sphere", Kind::HmcSphere),
+        chain_entry!("chain.baoab", Kind::Baoab),
     ]
+}
+
+/// Seed of the streams of all calls.
+const SEED: u64 = 7;
+
+/// Steps of a chain in a call.
+const STEPS: usize = 3;
+
+/// The moves of chains that are listed.
+#[derive(Clone, Copy)]
+enum Kind {
+    Ula,
+    UlaSphere,
+    Hmc,
+    HmcSphere,
+    Baoab,
+}
+
+/// `weighted` stands for bounds.
+fn rule_of<T: Real>(kind: Kind, shape: Shape) -> (Rule<T>, Space) {
+    let step = T::from_f64(0.25);
+    let noise = T::from_f64(0.75);
+    match kind {
+        Kind::Ula => {
+            let bounds = shape.weighted.then_some((-T::ONE, T::ONE));
+            (Rule::Unadjusted { step, noise, bounds }, Space::Flat)
+        }
+        Kind::UlaSphere => (Rule::Unadjusted { step, noise, bounds: None }, Space::Sphere),
+        Kind::Hmc => (Rule::Hamiltonian { step, drifts: 2 }, Space::Flat),
+        Kind::HmcSphere => (Rule::Hamiltonian { step, drifts: 2 }, Space::Sphere),
+        Kind::Baoab => (Rule::Baoab { step, keep: noise }, Space::Flat),
+    }
+}
+
+/// Scales of coordinates, no two alike.
+fn scales<T: Real>(d: usize) -> Vec<T> {
+    (0..d).map(|k| T::from_f64(1.0 + k as f64 / 64.0)).collect()
+}
+
+fn copy_rows<T: Copy>(array: Array, from: &[T], to: &mut [T]) {
+    let mut to = array.rows_mut(to);
+    for (i, row) in array.rows(from).iter().enumerate() {
+        to.row_mut(i).copy_from_slice(row);
+    }
+}
+
+fn chain_of<T: Real>(
+    c: usize,
+    x: &[T],
+    score: &[T],
+    velocity: &[T],
+    potential: T,
+) -> chain::reference::Chain<T> {
+    let mut start = velocity.to_vec();
+    start.resize(x.len(), T::ZERO);
+    chain::reference::Chain {
+        x: x.to_vec(),
+        score: score.to_vec(),
+        velocity: start,
+        potential,
+        log_ratio: T::ZERO,
+        accepted: T::ZERO,
+        stream: noise::reference::start(SEED, c as u64),
+    }
+}
+
+fn chain_inputs(shape: Shape) -> Vec<Array> {
+    let mut arrays = neurons_and_samples(shape);
+    arrays.extend([
+        matrix("score", shape.n, shape),
+        matrix("velocity", shape.n, shape),
+        vector("potential", shape.n),
+    ]);
+    arrays
+}
+
+fn chain_outputs(shape: Shape) -> Vec<Array> {
+    let rows = |name| matrix(name, shape.n, shape);
+    let entries = |name| vector(name, shape.n);
+    vec![
+        rows("x"),
+        rows("score"),
+        rows("velocity"),
+        entries("potential"),
+        entries("log_ratio"),
+        entries("accepted"),
+    ]
+}
+
+/// β, and 1/s² for half of the shapes.
+fn density<T: Real>(shape: Shape) -> (T, Option<T>) {
+    (T::from_f64(1.5), (shape.m % 2 == 1).then(|| T::from_f64(0.5)))
+}
+
+fn run_chains<T: Real>(kind: Kind, isa: Isa, call: Call<'_, '_, T>, scratch: &mut Scratch) {
+    let shape = call.shape;
+    let Neurons { theta, bias, w, .. } = Neurons::of(shape, call.inputs);
+    let panel = neurons(isa, theta, bias, w);
+    let state = &call.inputs[call.inputs.len() - 3..];
+    let array = matrix("", shape.n, shape);
+    copy_rows(array, call.inputs[0], call.outputs[0]);
+    copy_rows(array, state[0], call.outputs[1]);
+    copy_rows(array, state[1], call.outputs[2]);
+    let [x, score, velocity, potential, log_ratio, accepted] = call.outputs else {
+        unreachable!("six outputs")
+    };
+    potential.copy_from_slice(state[2]);
+    log_ratio.fill(T::ZERO);
+    accepted.fill(T::ZERO);
+    let (rule, space) = rule_of(kind, shape);
+    let (beta, precision) = density(shape);
+    let chains = chain::Chains {
+        x: array.rows_mut(x),
+        score: array.rows_mut(score),
+        velocity: array.rows_mut(velocity),
+        potential,
+        log_ratio,
+        accepted,
+        streams: &mut noise::Streams::range(SEED, 0, shape.n),
+    };
+    let target = chain::ReluTarget { panel: &panel, beta, precision, space };
+    chain::relu_steps(target, rule, &scales(shape.d), STEPS, chains, scratch);
+}
+
+fn reference_chains<T: Real>(kind: Kind, call: Call<'_, '_, T>) {
+    let shape = call.shape;
+    let Neurons { theta, bias, w, x } = Neurons::of(shape, call.inputs);
+    let state = &call.inputs[call.inputs.len() - 3..];
+    let array = matrix("", shape.n, shape);
+    let (score, velocity) = (array.rows(state[0]), array.rows(state[1]));
+    let (rule, space) = rule_of(kind, shape);
+    let (beta, precision) = density(shape);
+    let scale = scales(shape.d);
+    for c in 0..shape.n {
+        let mut chain = chain_of(c, x.row(c), score.row(c), velocity.row(c), state[2][c]);
+        for _ in 0..STEPS {
+            chain.step(rule, space, &scale, |x, score| {
+                let density = (beta, precision, space);
+                chain::reference::relu_target((theta, bias, w), density, x, score)
+            });
+        }
+        if !matches!(rule, Rule::Baoab { .. }) {
+            chain.velocity.copy_from_slice(velocity.row(c));
+        }
+        for (k, row) in [&chain.x, &chain.score, &chain.velocity].into_iter().enumerate() {
+            array.rows_mut(call.outputs[k]).row_mut(c).copy_from_slice(row);
+        }
+        for (k, entry) in [chain.potential, chain.log_ratio, chain.accepted].into_iter().enumerate()
+        {
+            call.outputs[3 + k][c] = entry;
+        }
+    }
 }
 
 fn gate_inputs(shape: Shape) -> Vec<Array> {

@@ -149,6 +149,20 @@ impl<'a, T> Rows<'a, T> {
         let data = if count == 0 { &[] } else { &self.data[start * self.stride..] };
         Self { data, rows: count, ..*self }
     }
+
+    /// Columns `start..start + count`.
+    ///
+    /// # Panics
+    /// If the range reaches beyond the columns.
+    pub fn columns(&self, start: usize, count: usize) -> Self {
+        assert!(
+            start <= self.cols && count <= self.cols - start,
+            "columns {start}..{start}+{count} of {}",
+            self.cols
+        );
+        let data = if self.rows == 0 { &[] } else { &self.data[start..] };
+        Self { data, cols: count, ..*self }
+    }
 }
 
 /// [`Rows`] that can be written.
@@ -196,6 +210,12 @@ impl<'a, T> RowsMut<'a, T> {
         self.cols
     }
 
+    /// Distance between the starts of consecutive rows.
+    #[inline]
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
     /// Row `i`.
     ///
     /// # Panics
@@ -221,6 +241,12 @@ impl<'a, T> RowsMut<'a, T> {
             rest = tail;
             &mut row[..self.cols]
         })
+    }
+
+    /// Values from the start of row `start` on, and the distance between rows.
+    #[inline]
+    pub(crate) fn data_mut(&mut self, start: usize) -> (&mut [T], usize) {
+        (&mut self.data[start * self.stride..], self.stride)
     }
 
     /// The same matrix, to be read.

@@ -10,8 +10,8 @@
 //! | `gradients` | scores and gradients with differences of energies | points away from kinks |
 //! | `dispatch` | levels with what the CPU has | order, fallback, cap |
 //!
-//! A kernel that is added to the registry takes part in all of them; it needs an oracle in
-//! `oracle.rs`.
+//! A kernel that is added to the registry takes part in `bits` and `memory`; one that sums over neurons or
+//! samples in all of them, with an oracle in `oracle.rs`.
 //!
 //! Environment: `GIBBSITE_ISA` caps the levels; `GIBBSITE_REQUIRE_ISA=avx512,avx2` fails where
 //! one of them is missing; `GIBBSITE_TEST_EFFORT` is `small` (emulators), `normal` or `large`;
@@ -89,7 +89,7 @@ fn asserting(name: &str, run: fn()) -> Trial {
 fn of_kernel<T: Float>(entry: Entry<T>) -> Vec<Trial> {
     let name = |kind: &str| format!("{kind}/{}/{}", entry.name, T::NAME);
     let rng = move |kind: &str| Rng::of(&format!("{kind}/{}/{}", entry.name, T::NAME));
-    vec![
+    let mut trials = vec![
         test(&name("bits"), move || {
             let cases = cases::for_bits(&entry, &mut rng("bits"));
             Rig::new(entry).check_all(cases, |_, _| Ok(()))
@@ -98,6 +98,12 @@ fn of_kernel<T: Float>(entry: Entry<T>) -> Vec<Trial> {
             let cases = cases::for_memory::<T>(&mut rng("memory"));
             Rig::new(entry).check_all(cases, |_, _| Ok(()))
         }),
+    ];
+    // The rest is about sums over neurons or samples.
+    if !entry.name.starts_with("relu.") {
+        return trials;
+    }
+    trials.extend([
         test(&name("bound"), move || {
             let cases = cases::for_bound::<T>(&mut rng("bound"));
             Rig::new(entry).check_all(cases, oracle::within_bound)
@@ -109,7 +115,8 @@ fn of_kernel<T: Float>(entry: Entry<T>) -> Vec<Trial> {
         test(&name("laws/selection"), move || laws::selection(entry)),
         test(&name("laws/scaling"), move || laws::scaling(entry)),
         test(&name("laws/locality"), move || laws::locality(entry)),
-    ]
+    ]);
+    trials
 }
 
 /// Prints how often each kernel ran; gives those that did not run on a level under test.

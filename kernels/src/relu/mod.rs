@@ -55,11 +55,11 @@ pub struct Panel<T> {
     weights: Vec<T>,
     isa: Isa,
     /// Vectors per group.
-    group: usize,
+    pub(crate) group: usize,
     /// Coordinates including the leading one.
-    coords: usize,
+    pub(crate) coords: usize,
     /// Whether a coordinate stands in front: the bias for neurons, 1 for samples.
-    lead: bool,
+    pub(crate) lead: bool,
 }
 
 impl<T: Real> Panel<T> {

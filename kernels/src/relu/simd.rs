@@ -16,6 +16,7 @@ use super::{Panel, TILE};
 use crate::{
     Isa, Real, Rows, RowsMut, Scratch,
     lanes::{Kernel, Lanes, Levels},
+    transpose,
 };
 use std::ops::Range;
 
@@ -108,11 +109,8 @@ impl<T: Real> Sums<'_, T> {
     ) {
         let coords = self.panel.coords;
         let per_subtile = R * L::LANES;
-        let subtile_bytes = 2 * coords.max(1) * size_of::<[L::Vector; R]>();
-        // In high dimension neurons come from memory, and sub-tiles share the cost of fetching them; gradients
-        // take the place of half of the sub-tiles in the cache.
-        let least = if self.gradient.is_some() { 8 } else { 16 };
-        let block = per_subtile * (SUBTILE_BYTES / subtile_bytes).clamp(least, 16);
+        let block = per_subtile
+            * subtiles_per_block(coords, size_of::<[L::Vector; R]>(), self.gradient.is_some());
         for start in (start..end).step_by(block) {
             self.block::<L, R, G, K>(simd, start, block.min(end - start));
         }
@@ -134,71 +132,29 @@ impl<T: Real> Sums<'_, T> {
             Some(_) => 0,
             None => usize::from(panel.lead),
         };
-        // Coordinates are taken in passes that keep a sub-tile's share of them in L1; between passes the
-        // preactivations wait where the gates will be.
-        let depth = PASS_BYTES / size_of::<[L::Vector; R]>();
-        let passes = coords.div_ceil(depth).max(1);
         let [points, gradient, values, gates] = self.scratch.buffers::<[L::Vector; R], 4>([
             subtiles * coords,
             subtiles * coords,
             subtiles,
-            TILE * if passes > 1 { subtiles } else { 1 },
+            gates_len::<L, T, R>(coords, subtiles),
         ]);
-        gradient.fill([simd.splat(T::ZERO); R]);
-        values.fill([simd.splat(T::ZERO); R]);
         for (s, points) in points.chunks_exact_mut(coords.max(1)).enumerate() {
             let start = start + s * per_subtile;
             let count = per_subtile.min(self.points.rows() - start);
-            transpose_in(
-                bytemuck::cast_slice_mut(points),
-                per_subtile,
-                self.points.range(start, count),
-                panel.lead,
-                self.lead.map(|lead| &lead[start..start + count]),
-            );
-        }
-
-        for (tile, weights) in panel.tiles() {
-            for pass in 0..passes - 1 {
-                let pass = pass * depth..(pass + 1) * depth;
-                for s in 0..subtiles {
-                    let points = &points[s * coords..][..coords];
-                    let (value, z) = (&mut values[s], &mut gates[s * TILE..][..TILE]);
-                    phase1::<L, T, R, G, false, false>(
-                        simd,
-                        tile,
-                        weights,
-                        points,
-                        pass.clone(),
-                        value,
-                        z,
-                    );
+            let mut tile: &mut [T] = bytemuck::cast_slice_mut(points);
+            if panel.lead {
+                let (row, rest) = tile.split_at_mut(per_subtile);
+                match self.lead {
+                    Some(lead) => row[..count].copy_from_slice(&lead[start..start + count]),
+                    None => row[..count].fill(T::ONE),
                 }
+                row[count..].fill(T::ZERO);
+                tile = rest;
             }
-            let pass = (passes - 1) * depth..coords;
-            for s in 0..subtiles {
-                let points = &points[s * coords..][..coords];
-                let set = if passes > 1 { s } else { 0 };
-                let (value, gates) = (&mut values[s], &mut gates[set * TILE..][..TILE]);
-                let pass = pass.clone();
-                match (self.value.is_some(), self.gradient.is_some()) {
-                    (true, true) => phase1::<L, T, R, G, true, true>(
-                        simd, tile, weights, points, pass, value, gates,
-                    ),
-                    (true, false) => phase1::<L, T, R, G, true, false>(
-                        simd, tile, weights, points, pass, value, gates,
-                    ),
-                    (false, _) => phase1::<L, T, R, G, false, true>(
-                        simd, tile, weights, points, pass, value, gates,
-                    ),
-                }
-                if self.gradient.is_some() {
-                    let gradient = &mut gradient[s * coords..][..coords];
-                    let gates = &gates[..weights.len()];
-                    phase2::<L, T, R, G, K>(simd, tile, coords, gates, first, gradient);
-                }
-            }
+            transpose::gather::<T, L>(simd, tile, per_subtile, self.points.range(start, count));
         }
+        let wanted = (self.value.is_some(), self.gradient.is_some());
+        sums::<L, T, R, G, K>(simd, panel, wanted, first, points, values, gradient, gates);
 
         if let Some((out, divisor)) = &mut self.value {
             let divisor = simd.splat(*divisor);
@@ -216,7 +172,7 @@ impl<T: Real> Sums<'_, T> {
                 let gradient: &[T] = bytemuck::cast_slice(gradient);
                 let start = start + s * per_subtile;
                 let (lead, rest) = gradient.split_at(usize::from(panel.lead) * per_subtile);
-                transpose_out(rest, per_subtile, out, start);
+                transpose::scatter::<T, L>(simd, rest, per_subtile, out, start, 0);
                 if let Some(out) = &mut self.lead_gradient {
                     let count = per_subtile.min(out.len() - start);
                     out[start..start + count].copy_from_slice(&lead[..count]);
@@ -226,71 +182,78 @@ impl<T: Real> Sums<'_, T> {
     }
 }
 
-/// Rows that a transposition moves at a time.
-const STRIP: usize = 4;
-
-/// Lays points out as `[coordinate][lane]`; lanes beyond the points are zero.
-///
-/// Not inlined, so that it is compiled without the wide instruction sets: with them, LLVM turns the
-/// strided accesses into gathers and scatters, which are slower and reach beyond sanitizers' sight.
-#[inline(never)]
-fn transpose_in<T: Real>(
-    tile: &mut [T],
-    lanes: usize,
-    points: Rows<'_, T>,
-    with_lead: bool,
-    lead: Option<&[T]>,
-) {
-    let count = points.rows();
-    if count < lanes {
-        tile.fill(T::ZERO);
-    }
-    let tile = if with_lead {
-        let (row, tile) = tile.split_at_mut(lanes);
-        match lead {
-            Some(lead) => row[..count].copy_from_slice(lead),
-            None => row.fill(T::ONE),
-        }
-        tile
-    } else {
-        tile
-    };
-    let cols = points.cols();
-    let strips = count - count % STRIP;
-    for lane in (0..strips).step_by(STRIP) {
-        let strip: [&[T]; STRIP] = std::array::from_fn(|r| &points.row(lane + r)[..cols]);
-        for (k, row) in tile.chunks_exact_mut(lanes).enumerate() {
-            let row: &mut [T] = &mut row[lane..lane + STRIP];
-            for r in 0..STRIP {
-                row[r] = strip[r][k];
-            }
-        }
-    }
-    for lane in strips..count {
-        for (row, &x) in tile.chunks_exact_mut(lanes).zip(points.row(lane)) {
-            row[lane] = x;
-        }
-    }
+/// Sub-tiles that share a tile of neurons, with points and gradients of `bytes` per coordinate.
+pub(crate) fn subtiles_per_block(coords: usize, bytes: usize, with_gradient: bool) -> usize {
+    // In high dimension neurons come from memory, and sub-tiles share the cost of fetching them; gradients
+    // take the place of half of the sub-tiles in the cache.
+    let least = if with_gradient { 8 } else { 16 };
+    (SUBTILE_BYTES / (2 * coords.max(1) * bytes)).clamp(least, 16)
 }
 
-/// The way back: writes the first lanes of `[coordinate][lane]` to the rows `start..` of `out`. Not
-/// inlined for the same reason.
-#[inline(never)]
-fn transpose_out<T: Real>(tile: &[T], lanes: usize, out: &mut RowsMut<'_, T>, start: usize) {
-    let count = lanes.min(out.rows() - start);
-    let strips = count - count % STRIP;
-    for lane in (0..strips).step_by(STRIP) {
-        let strip: [&mut [T]; STRIP] = out.rows_mut(start + lane);
-        for (k, row) in tile.chunks_exact(lanes).enumerate() {
-            let row = &row[lane..lane + STRIP];
-            for r in 0..STRIP {
-                strip[r][k] = row[r];
+/// Gates that [`sums`] needs room for.
+#[inline(always)]
+pub(crate) fn gates_len<L: Lanes<T>, T, const R: usize>(coords: usize, subtiles: usize) -> usize {
+    TILE * if coords > pass_depth::<L, T, R>() { subtiles } else { 1 }
+}
+
+/// Coordinates that one pass of phase 1 takes.
+#[inline(always)]
+fn pass_depth<L: Lanes<T>, T, const R: usize>() -> usize {
+    PASS_BYTES / size_of::<[L::Vector; R]>()
+}
+
+/// Values and gradients at sub-tiles of points, one after the other in `points` and `gradient`; gradients of the coordinates
+/// `first..`. `wanted` says which of the two are wanted.
+#[inline(always)]
+pub(crate) fn sums<L: Lanes<T>, T: Real, const R: usize, const G: usize, const K: usize>(
+    simd: L,
+    panel: &Panel<T>,
+    wanted: (bool, bool),
+    first: usize,
+    points: &[[L::Vector; R]],
+    values: &mut [[L::Vector; R]],
+    gradient: &mut [[L::Vector; R]],
+    gates: &mut [[L::Vector; R]],
+) {
+    let (coords, subtiles) = (panel.coords, values.len());
+    // Coordinates are taken in passes that keep a sub-tile's share of them in L1; between passes the
+    // preactivations wait where the gates will be.
+    let depth = pass_depth::<L, T, R>();
+    let passes = coords.div_ceil(depth).max(1);
+    gradient.fill([simd.splat(T::ZERO); R]);
+    values.fill([simd.splat(T::ZERO); R]);
+    for (tile, weights) in panel.tiles() {
+        for pass in 0..passes - 1 {
+            let pass = pass * depth..(pass + 1) * depth;
+            for s in 0..subtiles {
+                let points = &points[s * coords..][..coords];
+                let (value, z) = (&mut values[s], &mut gates[s * TILE..][..TILE]);
+                let pass = pass.clone();
+                phase1::<L, T, R, G, false, false>(simd, tile, weights, points, pass, value, z);
             }
         }
-    }
-    for lane in strips..count {
-        for (out, row) in out.row_mut(start + lane).iter_mut().zip(tile.chunks_exact(lanes)) {
-            *out = row[lane];
+        let pass = (passes - 1) * depth..coords;
+        for s in 0..subtiles {
+            let points = &points[s * coords..][..coords];
+            let set = if passes > 1 { s } else { 0 };
+            let (value, gates) = (&mut values[s], &mut gates[set * TILE..][..TILE]);
+            let pass = pass.clone();
+            match wanted {
+                (true, true) => phase1::<L, T, R, G, true, true>(
+                    simd, tile, weights, points, pass, value, gates,
+                ),
+                (true, false) => phase1::<L, T, R, G, true, false>(
+                    simd, tile, weights, points, pass, value, gates,
+                ),
+                (false, _) => phase1::<L, T, R, G, false, true>(
+                    simd, tile, weights, points, pass, value, gates,
+                ),
+            }
+            if wanted.1 {
+                let gradient = &mut gradient[s * coords..][..coords];
+                let gates = &gates[..weights.len()];
+                phase2::<L, T, R, G, K>(simd, tile, coords, gates, first, gradient);
+            }
         }
     }
 }
