@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --example own_energy`
 
-use gibbsite::{Energy, Result, Rows, RowsMut, sampler::Langevin};
+use gibbsite::{Energy, Result, Rows, RowsMut, sampler::Sampler};
 
 /// U(x) = 2 (x_0² - 1)² + x_1²/2.
 struct DoubleWell;
@@ -32,11 +32,12 @@ impl Energy<f64> for DoubleWell {
 }
 
 fn main() -> Result<()> {
-    let chains = 2000;
-    let start = vec![0.0; 2 * chains];
-    let mut sampler = Langevin::new(Rows::new(&start, chains, 2)?, 0.1, true, 42)?;
-    let acceptance = sampler.run(&DoubleWell, 500)?;
-    let right = sampler.states().iter().filter(|x| x[0] > 0.0).count();
-    println!("acceptance {acceptance:.3}; {right} of {chains} chains ended in the right well");
+    let mut chains = Sampler::mala(0.1).chains(2000).seed(42).build(&DoubleWell)?;
+    chains.warm_up(&DoubleWell, 200)?;
+    let report = chains.run(&DoubleWell, 500)?;
+    let right = chains.states().iter().filter(|x| x[0] > 0.0).count();
+    let acceptance = report.acceptance.unwrap_or_default();
+    println!("step {:.3}, acceptance {acceptance:.3}", chains.step());
+    println!("{right} of 2000 chains ended in the right well");
     Ok(())
 }

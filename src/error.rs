@@ -54,6 +54,19 @@ pub enum Error {
         norm: f64,
     },
 
+    /// A Markov chain ran away.
+    #[error("chain {chain} is no longer finite after steps of size {step}: try a smaller step")]
+    ChainDiverged {
+        /// The chain, counted from 0.
+        chain: usize,
+        /// The step size.
+        step: f64,
+    },
+
+    /// Draws that cannot be judged.
+    #[error(transparent)]
+    Diagnostics(#[from] crate::diagnostics::DiagnosticsError),
+
     /// Training left the region where it makes sense.
     #[error(
         "training diverged at iteration {iteration}: {what}; try a smaller learning rate or another negative phase"

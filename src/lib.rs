@@ -12,6 +12,7 @@
 //! | evaluate energies, scores and parameter gradients | [`ReluEnergy`] |
 //! | bring an energy of your own | the [`Energy`] trait |
 //! | draw from a model | [`sampler`] |
+//! | judge the draws | [`diagnostics`] |
 //! | estimate its normalising constant | [`normaliser`] |
 //! | train one | [`train`] |
 //! | compare with a known truth | [`teacher`] |
@@ -45,6 +46,7 @@
 #![forbid(unsafe_code)]
 
 mod data;
+pub mod diagnostics;
 mod energy;
 mod error;
 pub mod normaliser;

@@ -5,8 +5,13 @@
 //! base is `exp(-β f - log Z)`.
 
 use crate::{
-    Domain, Error, Real, ReluEnergy, Result, Rows, parallel, random::Stream, sampler::Langevin,
+    Domain, Error, Isa, Real, ReluEnergy, Result, Rows, RowsMut,
+    data::dot,
+    parallel,
+    random::Stream,
+    sampler::{Sampler, Start},
 };
+use gibbsite_kernels::noise::{self, STREAMS, Streams, reference::key};
 
 /// An estimate of log Z with the weighted points behind it.
 #[derive(Clone, Debug)]
@@ -36,31 +41,29 @@ pub enum Method {
     Annealed,
 }
 
-/// Rows of a bank that share a random stream.
-const BLOCK: usize = 1024;
-
 /// `n` independent draws from a base probability: uniform on the sphere, N(0, s² I) in R^d.
 ///
-/// Rows are drawn from streams `first_stream..` in blocks, so the same (seed, stream) gives the same rows whatever the
-/// number of threads.
-pub fn base_samples<T: Real>(
-    base: Base<T>,
-    n: usize,
-    d: usize,
-    seed: u64,
-    first_stream: u64,
-) -> Vec<T> {
+/// A bank is identified by (seed, bank); row i comes from a stream of its own in it, so it does not depend on `n` or the number of
+/// threads.
+pub fn base_samples<T: Real>(base: Base<T>, n: usize, d: usize, seed: u64, bank: u64) -> Vec<T> {
     let mut x = vec![T::ZERO; n * d];
-    let items = x.chunks_mut((BLOCK * d).max(1)).enumerate().collect();
-    parallel::for_each(items, |(block, x): (usize, &mut [T]), _| {
-        let mut stream = Stream::new(seed, first_stream + block as u64);
-        for x in x.chunks_exact_mut(d) {
+    let block = parallel::rows_per_item(n, 256, STREAMS);
+    let items = x.chunks_mut((block * d).max(1)).enumerate().collect();
+    parallel::for_each(items, |(b, x): (usize, &mut [T]), _| {
+        let rows = x.len() / d.max(1);
+        let mut streams = Streams::range(key(seed, bank), (b * block) as u64, rows);
+        noise::normals(Isa::best(), &mut streams, RowsMut::new(x, rows, d).expect("whole rows"));
+        for x in x.chunks_exact_mut(d.max(1)) {
             match base {
-                Base::Sphere => stream.fill_sphere(x),
-                Base::Gaussian(scale) => {
-                    stream.fill_normal(x);
-                    x.iter_mut().for_each(|x| *x = scale * *x);
+                Base::Sphere => {
+                    // All normals of a row are 0 for one in 2^50 or fewer; any point will do.
+                    let norm = gibbsite_kernels::Real::sqrt(dot(x, x));
+                    match norm > T::ZERO {
+                        true => x.iter_mut().for_each(|x| *x /= norm),
+                        false => x[0] = T::ONE,
+                    }
                 }
+                Base::Gaussian(scale) => x.iter_mut().for_each(|x| *x = scale * *x),
             }
         }
     });
@@ -102,9 +105,9 @@ pub fn importance_sampling<T: Real>(
     model: &ReluEnergy<T>,
     n: usize,
     seed: u64,
-    first_stream: u64,
+    bank: u64,
 ) -> Result<LogZ<T>> {
-    let points = base_samples(Base::of(model)?, n, model.dim(), seed, first_stream);
+    let points = base_samples(Base::of(model)?, n, model.dim(), seed, bank);
     from_base_samples(model, points)
 }
 
@@ -134,17 +137,23 @@ pub fn annealed<T: Real>(
     chains: usize,
     temperatures: usize,
     seed: u64,
-    first_stream: u64,
+    bank: u64,
 ) -> Result<LogZ<T>> {
     let d = model.dim();
     let base = Base::of(model)?;
-    let start = base_samples(base, chains, d, seed, first_stream);
+    if chains == 0 {
+        return Err(Error::Zero { what: "the number of chains" });
+    }
+    let start = base_samples(base, chains, d, seed, bank);
     let scale = match base {
         Base::Sphere => 1.0 / d as f64,
         Base::Gaussian(scale) => scale.to_f64() * scale.to_f64(),
     };
-    let start = Rows::new(&start, chains, d)?;
-    let mut walkers = Langevin::new(start, 0.5 * scale, true, seed ^ first_stream)?;
+    let mut walkers = Sampler::mala(0.5 * scale)
+        .chains(chains)
+        .seed(key(seed, bank))
+        .start(Start::Points(Rows::new(&start, chains, d)?))
+        .build(model)?;
     let mut log_weights = vec![0.0; chains];
     let mut energy = vec![T::ZERO; chains];
     let beta = model.beta().to_f64() / temperatures.max(1) as f64;
@@ -155,8 +164,7 @@ pub fn annealed<T: Real>(
             *log_weight -= beta * f.to_f64();
         }
         tempered = tempered.with_beta(T::from_f64(beta * t as f64))?;
-        let acceptance = walkers.run(&tempered, 1)?;
-        walkers.adapt(acceptance, 0.1);
+        walkers.run_adapting(&tempered, 1)?;
     }
     let points = walkers.states().as_slice().to_vec();
     weigh(log_weights, points, Method::Annealed)

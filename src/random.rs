@@ -4,6 +4,7 @@
 //! threads, batch sizes or instruction sets: each chain and each block of a bank owns a stream.
 
 use crate::Real;
+use gibbsite_kernels::noise::reference::{self, Normal};
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -15,24 +16,12 @@ pub struct Stream {
     spare: Option<f64>,
 }
 
-/// The finaliser of SplitMix64 (Steele, Lea and Flood 2014), a bijection of 64-bit words.
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-/// SplitMix64's increment, 2^64 over the golden ratio.
-const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
-
 impl Stream {
-    /// The stream of this number under this seed. The seed is scrambled before the number enters, so that
-    /// (seed, stream + 1) and (seed + 1, stream) are unrelated.
+    /// The stream of this number under this seed: the stream that the kernels run in lanes
+    /// ([`gibbsite_kernels::noise`]).
     pub fn new(seed: u64, stream: u64) -> Self {
-        let start =
-            mix(mix(seed.wrapping_add(GAMMA)) ^ mix(stream.wrapping_add(GAMMA).rotate_left(32)));
-        // `seed_from_u64` of this generator fills the state by SplitMix64.
-        Self { rng: Xoshiro256PlusPlus::seed_from_u64(start), spare: None }
+        let rng = Xoshiro256PlusPlus::seed_from_u64(reference::key(seed, stream));
+        Self { rng, spare: None }
     }
 
     /// 64 random bits.
@@ -47,26 +36,21 @@ impl Stream {
         ((self.bits() >> 11) + 1) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 
-    /// Standard normal, by Box and Muller's transform with elementary functions that give the same bits
-    /// on every platform.
+    /// Standard normal; normals are made in pairs ([`gibbsite_kernels::noise`]).
     pub fn normal(&mut self) -> f64 {
         if let Some(spare) = self.spare.take() {
             return spare;
         }
-        let radius = (-2.0 * libm::log(self.uniform())).sqrt();
-        let (sin, cos) = libm::sincos(std::f64::consts::TAU * self.uniform());
-        self.spare = Some(radius * sin);
-        radius * cos
+        let [first, second] = f64::pair(f64::integers(|| self.rng.next_u64()));
+        self.spare = Some(second);
+        first
     }
 
-    /// Fills a slice with independent standard normals. The second half of a last odd pair is dropped, so that a
+    /// Fills a slice with independent standard normals of its type. The second half of a last odd pair is dropped, so that a
     /// fill always consumes the same number of bits.
     pub fn fill_normal<T: Real>(&mut self, out: &mut [T]) {
         self.spare = None;
-        for out in out {
-            *out = T::from_f64(self.normal());
-        }
-        self.spare = None;
+        reference::normals(|| self.rng.next_u64(), out);
     }
 
     /// A uniform point of the unit sphere.

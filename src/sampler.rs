@@ -1,203 +1,666 @@
 //! Markov chains on any [`Energy`].
+//!
+//! | sampler | in R^d | on the sphere | leaves the model's law invariant |
+//! |---|---|---|---|
+//! | [`Sampler::ula`] | yes | yes, along great circles | up to a bias of the order of the step |
+//! | [`Sampler::mala`] | yes | yes | yes |
+//! | [`Sampler::hmc`] | yes | yes | yes |
+//! | [`Sampler::baoab`] | yes | no | up to a bias of the order of the step squared |
+//! | [`IndependenceMetropolis`] | with a Gaussian base | yes | yes |
+//!
+//! Chain `c` draws from its own stream of the seed: its path depends on (seed, c) alone, not on the other chains, the
+//! number of threads or the instruction set. A [`ReluEnergy`] is moved by one kernel for many steps; any other energy
+//! is called once a step with the states of all chains.
+//!
+//! ```
+//! use gibbsite::{ReluEnergy, Rows, sampler::Sampler};
+//!
+//! let theta = [1.0, 0.0, 1.0, 1.0];
+//! let model = ReluEnergy::new(Rows::new(&theta, 2, 2)?, &[3.0, -1.0])?.with_base_scale(1.0)?;
+//! let mut chains = Sampler::mala(0.1).chains(64).seed(7).build(&model)?;
+//! chains.warm_up(&model, 200)?;
+//! let report = chains.run(&model, 1_000)?;
+//! assert!(report.acceptance.is_some_and(|rate| rate > 0.3));
+//! assert_eq!(chains.states().rows(), 64);
+//! # Ok::<(), gibbsite::Error>(())
+//! ```
 
 use crate::{
-    Domain, Energy, Error, Real, ReluEnergy, Result, Rows, RowsMut,
-    data::dot,
+    Backend, Domain, Energy, Error, Real, ReluEnergy, Result, Rows, RowsMut,
+    data::{check_finite, check_on_sphere},
     normaliser::{Base, base_samples},
+    parallel,
     random::Stream,
 };
+use gibbsite_kernels::{
+    ShapeError,
+    chain::{self, Moving, Rule, Space},
+    noise::Streams,
+};
 
-/// A population of Langevin chains, one row each, that move in step.
-///
-/// In R^d a move is `y = x + h s(x) + √(2h) ξ`. On the sphere it follows the geodesic from `x` with the tangential
-/// initial velocity `v = h s(x) + √(2h) P_x ξ`. With `metropolis` the move is accepted or rejected so that the
-/// model's density is exactly invariant (MALA); without, it always happens (ULA), with a bias of order `h`.
-///
-/// On the sphere the proposal's density is the Gaussian of `v` in the tangent space times the volume factor
-/// (r / sin r)^(d-2), r = |v|, which is the same both ways and cancels.
-///
-/// Chain `c` draws from its own stream of the seed: its path depends on (seed, chain) alone.
-#[derive(Clone, Debug)]
-pub struct Langevin<T> {
-    x: Vec<T>,
-    dim: usize,
-    streams: Vec<Stream>,
-    /// Step size h.
-    pub step: f64,
-    /// Whether moves are accepted or rejected (MALA) or always made (ULA).
-    pub metropolis: bool,
-}
+/// Chains per work item: whole register tiles of every instruction set, whole groups of streams.
+const CHAINS_PER_TILE: usize = 48;
 
 /// Where the chains' streams are in the space of streams, away from those of data and banks.
 const CHAIN_STREAMS: u64 = 1 << 40;
+/// Where starting points are drawn from.
+const START_STREAMS: u64 = 1 << 42;
+/// Decisions about which chains start afresh.
+const RESTART_STREAMS: u64 = 1 << 43;
 
-impl<T: Real> Langevin<T> {
-    /// Chains that start at the rows of `x`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Method {
+    Ula { noise: f64, bounds: Option<(f64, f64)> },
+    Hamiltonian { leapfrog: usize, langevin: bool },
+    Baoab { friction: f64 },
+}
+
+/// What chains do, how many there are and where they start; see the [module](self).
+#[derive(Clone, Debug)]
+pub struct Sampler<'a, T> {
+    method: Method,
+    step: f64,
+    chains: Option<usize>,
+    seed: u64,
+    start: Start<'a, T>,
+    preconditioner: Option<&'a [T]>,
+}
+
+/// Where chains start.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Start<'a, T> {
+    /// Independent draws: uniform on the sphere; in R^d from the Gaussian base of a ReLU energy that has one, otherwise
+    /// from N(0, I).
+    #[default]
+    Random,
+    /// N(0, s² I), by its scale s; in R^d only.
+    Gaussian(T),
+    /// Chain c at row c modulo the number of rows.
+    Points(Rows<'a, T>),
+}
+
+impl<'a, T: Real> Sampler<'a, T> {
+    fn new(method: Method, step: f64) -> Self {
+        let (chains, seed, start, preconditioner) = (None, 0, Start::Random, None);
+        Self { method, step, chains, seed, start, preconditioner }
+    }
+
+    /// The unadjusted Langevin algorithm, `x + h s(x) + √(2h) ξ` in R^d and the like along great circles on the sphere.
+    pub fn ula(step: f64) -> Self {
+        Self::new(Method::Ula { noise: 1.0, bounds: None }, step)
+    }
+
+    /// The Metropolis-adjusted Langevin algorithm: the same proposal, accepted or rejected so that the model's law is invariant.
+    pub fn mala(step: f64) -> Self {
+        Self::new(Method::Hamiltonian { leapfrog: 1, langevin: true }, step)
+    }
+
+    /// Hamiltonian Monte Carlo: trajectories of `leapfrog` steps of size `step`, along great circles on the sphere.
+    pub fn hmc(step: f64, leapfrog: usize) -> Self {
+        Self::new(Method::Hamiltonian { leapfrog, langevin: false }, step)
+    }
+
+    /// Underdamped Langevin dynamics by the splitting BAOAB (Leimkuhler and Matthews 2013), with velocities that
+    /// start from rest; R^d only.
+    pub fn baoab(step: f64, friction: f64) -> Self {
+        Self::new(Method::Baoab { friction }, step)
+    }
+
+    /// Number of chains; 1 if not said, or as many as starting points.
+    pub fn chains(self, chains: usize) -> Self {
+        Self { chains: Some(chains), ..self }
+    }
+
+    /// Seed of the chains' streams and starting points; 0 if not said.
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Where the chains start.
+    pub fn start(self, start: Start<'a, T>) -> Self {
+        Self { start, ..self }
+    }
+
+    /// ULA's noise is multiplied by this (1 is the Langevin diffusion; √T samples at temperature T; small values are what deep
+    /// energy-based models are trained with).
+    ///
+    /// Has no effect on other samplers.
+    pub fn noise(mut self, factor: f64) -> Self {
+        if let Method::Ula { noise, .. } = &mut self.method {
+            *noise = factor;
+        }
+        self
+    }
+
+    /// ULA in R^d clamps every coordinate to `low..=high` after each step. Has no effect on other samplers.
+    pub fn bounds(mut self, low: f64, high: f64) -> Self {
+        if let Method::Ula { bounds, .. } = &mut self.method {
+            *bounds = Some((low, high));
+        }
+        self
+    }
+
+    /// Diagonal preconditioner, length d: the step is multiplied by these in each coordinate, as if coordinates were measured in
+    /// units of their roots. The variances of the target are a good choice. R^d only.
+    pub fn preconditioner(self, diagonal: &'a [T]) -> Self {
+        Self { preconditioner: Some(diagonal), ..self }
+    }
+
+    /// Makes the chains.
     ///
     /// # Errors
-    /// If the step is not positive and finite, or there are no chains.
-    pub fn new(x: Rows<'_, T>, step: f64, metropolis: bool, seed: u64) -> Result<Self> {
-        if !(step > 0.0 && step.is_finite()) {
-            return Err(Error::parameter("step", "positive and finite", step));
+    /// If options are out of range or do not suit the energy's domain, or starting points are not finite or not in the
+    /// domain.
+    pub fn build<E: Energy<T> + ?Sized>(self, energy: &E) -> Result<Chains<T>> {
+        let (d, domain) = (energy.dim(), energy.domain());
+        let sphere = domain == Domain::Sphere;
+        check_step(self.step)?;
+        match self.method {
+            Method::Ula { noise, bounds } => {
+                if !(noise >= 0.0 && noise.is_finite()) {
+                    return Err(Error::parameter("noise", "not negative and finite", noise));
+                }
+                if bounds.is_some() && sphere {
+                    return Err(Error::parameter("bounds", "absent on the sphere", "bounds"));
+                }
+                if let Some((low, high)) = bounds
+                    && !(low < high)
+                {
+                    let got = format!("{low} and {high}");
+                    return Err(Error::parameter("bounds", "a lower and a higher number", got));
+                }
+            }
+            Method::Hamiltonian { leapfrog, .. } => {
+                if leapfrog == 0 {
+                    return Err(Error::Zero { what: "the number of leapfrog steps" });
+                }
+            }
+            Method::Baoab { friction } => {
+                if !(friction >= 0.0 && friction.is_finite()) {
+                    return Err(Error::parameter("friction", "not negative and finite", friction));
+                }
+                if sphere {
+                    return Err(Error::parameter(
+                        "sampler",
+                        "ula, mala or hmc on the sphere",
+                        "baoab",
+                    ));
+                }
+            }
         }
-        if x.rows() == 0 || x.cols() == 0 {
+        let points = match self.start {
+            Start::Points(points) => points.rows(),
+            _ => 1,
+        };
+        let chains = self.chains.unwrap_or(points);
+        if chains == 0 || d == 0 || points == 0 {
             return Err(Error::Zero { what: "the number of chains and their dimension" });
         }
-        Ok(Self {
-            x: x.iter().flatten().copied().collect(),
-            dim: x.cols(),
-            streams: (0..x.rows() as u64).map(|c| Stream::new(seed, CHAIN_STREAMS + c)).collect(),
-            step,
-            metropolis,
+        let x = match (self.start, domain) {
+            (Start::Random, Domain::Sphere) => {
+                base_samples(Base::Sphere, chains, d, self.seed, START_STREAMS)
+            }
+            (Start::Random, Domain::Euclidean) => {
+                let scale = energy.as_relu().and_then(ReluEnergy::base_scale).unwrap_or(T::ONE);
+                base_samples(Base::Gaussian(scale), chains, d, self.seed, START_STREAMS)
+            }
+            (Start::Gaussian(scale), Domain::Euclidean) => {
+                base_samples(Base::Gaussian(scale), chains, d, self.seed, START_STREAMS)
+            }
+            (Start::Gaussian(_), Domain::Sphere) => {
+                return Err(Error::parameter("start", "on the sphere", "a Gaussian"));
+            }
+            (Start::Points(points), _) => {
+                if points.cols() != d {
+                    return Err(ShapeError::new("columns of the start", d, points.cols()).into());
+                }
+                check_finite("the start", points)?;
+                if sphere {
+                    check_on_sphere("the start", points)?;
+                }
+                (0..chains).flat_map(|c| points.row(c % points.rows())).copied().collect()
+            }
+        };
+        let scale = match self.preconditioner {
+            None => vec![T::ONE; d],
+            Some(_) if sphere => {
+                return Err(Error::parameter("preconditioner", "absent on the sphere", "one"));
+            }
+            Some(diagonal) => {
+                if diagonal.len() != d {
+                    return Err(ShapeError::new("preconditioner", d, diagonal.len()).into());
+                }
+                if let Some(&p) =
+                    diagonal.iter().find(|p| !(**p > T::ZERO && p.to_f64().is_finite()))
+                {
+                    return Err(Error::parameter("preconditioner", "positive and finite", p));
+                }
+                diagonal.iter().map(|&p| gibbsite_kernels::Real::sqrt(p)).collect()
+            }
+        };
+        let keeps_velocity = matches!(self.method, Method::Baoab { .. });
+        Ok(Chains {
+            velocity: vec![T::ZERO; if keeps_velocity { x.len() } else { 0 }],
+            x,
+            dim: d,
+            streams: Streams::range(self.seed, CHAIN_STREAMS, chains),
+            chains,
+            method: self.method,
+            step: self.step,
+            scale,
+            seed: self.seed,
+            restarts: 0,
         })
     }
+}
 
+fn check_step(step: f64) -> Result<()> {
+    match step > 0.0 && step.is_finite() {
+        true => Ok(()),
+        false => Err(Error::parameter("step", "positive and finite", step)),
+    }
+}
+
+/// A population of chains, one row each, that move in step. Made by [`Sampler::build`].
+///
+/// The energy is given with every call, so it may change in between, as it does in training.
+#[derive(Clone, Debug)]
+pub struct Chains<T> {
+    x: Vec<T>,
+    /// Empty unless the sampler keeps velocities from step to step.
+    velocity: Vec<T>,
+    dim: usize,
+    streams: Vec<Streams<T>>,
+    chains: usize,
+    method: Method,
+    step: f64,
+    scale: Vec<T>,
+    seed: u64,
+    restarts: u64,
+}
+
+/// What happened in a [`Chains::run`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Report {
+    /// Share of proposals that were accepted; `None` for samplers without a Metropolis test.
+    pub acceptance: Option<f64>,
+}
+
+impl<T: Real> Chains<T> {
     /// The current states, one row a chain.
     pub fn states(&self) -> Rows<'_, T> {
-        Rows::new(&self.x, self.streams.len(), self.dim).expect("sized when made")
+        Rows::new(&self.x, self.chains, self.dim).expect("sized when made")
     }
 
-    /// Nudges the step size towards the acceptance that suits MALA, 0.574 (Roberts and Rosenthal 1998).
-    pub(crate) fn adapt(&mut self, acceptance: f64, rate: f64) {
-        if self.metropolis {
-            self.step *= libm::exp(rate * (acceptance - 0.574));
-        }
+    /// The step size.
+    pub fn step(&self) -> f64 {
+        self.step
     }
 
-    /// Moves every chain `steps` times; returns the mean acceptance (1 for ULA).
+    /// Changes the step size, as a schedule does.
     ///
     /// # Errors
-    /// Whatever the energy returns.
-    pub fn run(&mut self, energy: &dyn Energy<T>, steps: usize) -> Result<f64> {
-        let (n, d) = (self.streams.len(), self.dim);
-        let mut now = Point::at(energy, &self.x, n, d)?;
+    /// If it is not positive and finite.
+    pub fn set_step(&mut self, step: f64) -> Result<()> {
+        check_step(step)?;
+        self.step = step;
+        Ok(())
+    }
+
+    /// Moves every chain `steps` times.
+    ///
+    /// # Errors
+    /// If the energy's dimension is not the chains', whatever the energy returns, and
+    /// [`Error::ChainDiverged`] if a state is no longer finite.
+    pub fn run<E: Energy<T> + ?Sized>(&mut self, energy: &E, steps: usize) -> Result<Report> {
+        self.advance(energy, steps).map(|moved| moved.0)
+    }
+
+    /// Moves every chain `steps` times while tuning the step size by dual averaging (Hoffman and Gelman 2014,
+    /// section 3.2) towards the acceptance that suits the sampler: 0.574 for MALA (Roberts and Rosenthal 1998), 0.8
+    /// for HMC. All chains share one step. Without a Metropolis test the step stays as it is.
+    ///
+    /// Draws of the warm-up are to be dropped: while the step depends on the past, the law is not invariant.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn warm_up<E: Energy<T> + ?Sized>(&mut self, energy: &E, steps: usize) -> Result<Report> {
+        let Some(target) = self.target_acceptance() else {
+            return self.run(energy, steps);
+        };
+        let mut averaging = DualAveraging::new(self.step, target);
         let mut accepted = 0.0;
-        let mut moved = vec![false; n];
-        let mut velocity = vec![T::ZERO; n * d];
-        let mut y = vec![T::ZERO; n * d];
         for _ in 0..steps {
-            let (h, scale) = (T::from_f64(self.step), T::from_f64((2.0 * self.step).sqrt()));
-            let domain = energy.domain();
-            let block = crate::parallel::rows_per_item(n, 16, 1);
-            let items = self
-                .streams
-                .chunks_mut(block)
-                .zip(self.x.chunks(block * d).zip(now.score.chunks(block * d)))
-                .zip(velocity.chunks_mut(block * d).zip(y.chunks_mut(block * d)))
-                .collect();
-            crate::parallel::for_each(items, |((streams, (x, score)), (velocity, y)), _| {
-                let points = x.chunks_exact(d).zip(score.chunks_exact(d));
-                let moves = velocity.chunks_exact_mut(d).zip(y.chunks_exact_mut(d));
-                for ((stream, (x, score)), (v, y)) in streams.iter_mut().zip(points).zip(moves) {
-                    stream.fill_normal(v);
-                    if domain == Domain::Sphere {
-                        crate::energy::project_to_tangent(v, x);
-                    }
-                    for (v, &score) in v.iter_mut().zip(score) {
-                        *v = h * score + scale * *v;
-                    }
-                    follow(domain, x, v, y);
+            let (report, probability) = self.advance(energy, 1)?;
+            accepted += report.acceptance.unwrap_or(0.0);
+            self.step = averaging.update(probability);
+        }
+        if steps > 0 {
+            self.step = averaging.average();
+        }
+        Ok(Report { acceptance: Some(accepted / steps.max(1) as f64) })
+    }
+
+    /// [`run`](Self::run) with a nudge of the step size after it, by e^(0.1 (acceptance - target)): for targets that
+    /// change all the time, as in training and annealing, where the law of the chains is approximate anyway.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_adapting<E: Energy<T> + ?Sized>(
+        &mut self,
+        energy: &E,
+        steps: usize,
+    ) -> Result<Report> {
+        let report = self.run(energy, steps)?;
+        if let (Some(target), Some(acceptance)) = (self.target_acceptance(), report.acceptance) {
+            self.step *= libm::exp(0.1 * (acceptance - target));
+        }
+        Ok(report)
+    }
+
+    /// The acceptance that suits the sampler, if it has a Metropolis test.
+    fn target_acceptance(&self) -> Option<f64> {
+        match self.method {
+            Method::Hamiltonian { langevin: true, .. } => Some(0.574),
+            Method::Hamiltonian { langevin: false, .. } => Some(0.8),
+            _ => None,
+        }
+    }
+
+    /// Restarts each chain with probability `fraction` at a row of `from`, taken in turn: the replay buffer of
+    /// persistent training, with `from` fresh draws or data. Returns how many were restarted.
+    ///
+    /// # Errors
+    /// If `fraction` is not within 0 to 1, or `from` has the wrong number of columns or no rows.
+    pub fn restart(&mut self, fraction: f64, from: Rows<'_, T>) -> Result<usize> {
+        if !(0.0..=1.0).contains(&fraction) {
+            return Err(Error::parameter(
+                "fraction of restarted chains",
+                "within 0 to 1",
+                fraction,
+            ));
+        }
+        if from.cols() != self.dim {
+            return Err(ShapeError::new("columns of the restart", self.dim, from.cols()).into());
+        }
+        if from.rows() == 0 {
+            return Err(Error::Zero { what: "the number of points to restart from" });
+        }
+        let mut decisions = Stream::new(self.seed, RESTART_STREAMS + self.restarts);
+        self.restarts += 1;
+        let mut restarted = 0;
+        for c in 0..self.chains {
+            if decisions.uniform() <= fraction {
+                let row = c * self.dim..(c + 1) * self.dim;
+                self.x[row.clone()].copy_from_slice(from.row(restarted % from.rows()));
+                if let Some(velocity) = self.velocity.get_mut(row) {
+                    velocity.fill(T::ZERO);
                 }
+                restarted += 1;
+            }
+        }
+        Ok(restarted)
+    }
+
+    fn rule(&self) -> Rule<T> {
+        let number = T::from_f64;
+        match self.method {
+            Method::Ula { noise, bounds } => Rule::Unadjusted {
+                step: number((2.0 * self.step).sqrt()),
+                noise: number(noise),
+                bounds: bounds.map(|(low, high)| (number(low), number(high))),
+            },
+            Method::Hamiltonian { leapfrog, langevin } => Rule::Hamiltonian {
+                step: number(if langevin { (2.0 * self.step).sqrt() } else { self.step }),
+                drifts: leapfrog,
+            },
+            Method::Baoab { friction } => Rule::Baoab {
+                step: number(self.step),
+                keep: number(libm::exp(-friction * self.step)),
+            },
+        }
+    }
+
+    /// Moves and reports; the second value is the mean acceptance probability of the last step.
+    fn advance<E: Energy<T> + ?Sized>(
+        &mut self,
+        energy: &E,
+        steps: usize,
+    ) -> Result<(Report, f64)> {
+        if energy.dim() != self.dim {
+            let what = "dimension of the energy (the chains')";
+            return Err(ShapeError::new(what, self.dim, energy.dim()).into());
+        }
+        let n = self.chains;
+        let mut score = vec![T::ZERO; n * self.dim];
+        let mut potential = vec![T::ZERO; n];
+        energy.potential_score(
+            self.states(),
+            Some(&mut potential),
+            Some(RowsMut::new(&mut score, n, self.dim)?),
+        )?;
+        let mut moves =
+            Moves { score, potential, log_ratio: vec![T::ZERO; n], accepted: vec![T::ZERO; n] };
+        match energy.as_relu() {
+            Some(model) if model.backend() != Backend::Faer => {
+                self.steps_of_relu(model, &mut moves, steps);
+            }
+            _ => self.steps_of_any(energy, &mut moves, steps)?,
+        }
+        if let Some(chain) =
+            self.states().iter().position(|x| x.iter().any(|x| !x.to_f64().is_finite()))
+        {
+            return Err(Error::ChainDiverged { chain, step: self.step });
+        }
+        let metropolis = matches!(self.method, Method::Hamiltonian { .. });
+        let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / n as f64;
+        let accepted = mean(&mut moves.accepted.iter().map(|count| count.to_f64()));
+        let probability = mean(&mut moves.log_ratio.iter().map(|ratio| {
+            // A NaN counts as a rejection.
+            libm::exp(ratio.to_f64().min(0.0)).max(0.0)
+        }));
+        let acceptance = metropolis.then(|| accepted / steps.max(1) as f64);
+        Ok((Report { acceptance }, probability))
+    }
+
+    fn steps_of_relu(&mut self, model: &ReluEnergy<T>, moves: &mut Moves<T>, steps: usize) {
+        let (d, rule, target) = (self.dim, self.rule(), model.chain_target());
+        // Accepted steps are counted in `T`, where f32 stops at 2^24.
+        const AT_ONCE: usize = 1 << 20;
+        let block = parallel::rows_per_item(self.chains, CHAINS_PER_TILE, CHAINS_PER_TILE);
+        // Rules that keep no velocity do not look at it, but want one of the right shape.
+        let mut unused = vec![T::ZERO; if self.velocity.is_empty() { self.x.len() } else { 0 }];
+        let velocity = if unused.is_empty() { &mut self.velocity } else { &mut unused };
+        let items: Vec<_> = self
+            .x
+            .chunks_mut(block * d)
+            .zip(moves.score.chunks_mut(block * d))
+            .zip(velocity.chunks_mut(block * d))
+            .zip(self.streams.chunks_mut(block / gibbsite_kernels::noise::STREAMS))
+            .zip(moves.potential.chunks_mut(block))
+            .zip(moves.log_ratio.chunks_mut(block).zip(moves.accepted.chunks_mut(block)))
+            .collect();
+        let scale = &self.scale;
+        parallel::for_each(items, |item, scratch| {
+            let (((((x, score), velocity), streams), potential), (log_ratio, accepted)) = item;
+            let n = potential.len();
+            for done in (0..steps).step_by(AT_ONCE) {
+                let rows = |data| RowsMut::new(data, n, d).expect("whole rows");
+                let chains = chain::Chains {
+                    x: rows(&mut *x),
+                    score: rows(&mut *score),
+                    velocity: rows(&mut *velocity),
+                    potential: &mut *potential,
+                    log_ratio: &mut *log_ratio,
+                    accepted: &mut *accepted,
+                    streams: &mut *streams,
+                };
+                let steps = AT_ONCE.min(steps - done);
+                chain::relu_steps(target, rule, scale, steps, chains, scratch);
+            }
+        });
+    }
+
+    /// The same with kernels for the moves and the energy called in between; the same bits if the energy's are.
+    fn steps_of_any<E: Energy<T> + ?Sized>(
+        &mut self,
+        energy: &E,
+        moves: &mut Moves<T>,
+        steps: usize,
+    ) -> Result<()> {
+        let (n, d, rule) = (self.chains, self.dim, self.rule());
+        let space = match energy.domain() {
+            Domain::Euclidean => Space::Flat,
+            Domain::Sphere => Space::Sphere,
+        };
+        let isa = gibbsite_kernels::Isa::best();
+        let (metropolis, drifts) = match rule {
+            Rule::Hamiltonian { drifts, .. } => (true, drifts),
+            _ => (false, 1),
+        };
+        let keeps_velocity = !self.velocity.is_empty();
+        let mut velocity = std::mem::take(&mut self.velocity);
+        velocity.resize(n * d, T::ZERO);
+        let (mut start, mut end) = (vec![T::ZERO; n], vec![T::ZERO; n]);
+        let mut ln_uniform = vec![T::ZERO; n];
+        let mut potential = vec![T::ZERO; n];
+        let (mut old_x, mut old_score) = (Vec::new(), Vec::new());
+        for _ in 0..steps {
+            if metropolis {
+                old_x.clone_from(&self.x);
+                old_score.clone_from(&moves.score);
+            }
+            for drift in 0..drifts {
+                let kinetic = if drift == 0 { &mut start } else { &mut end };
+                let scale = &self.scale;
+                let items = blocks(
+                    &mut self.x,
+                    &moves.score,
+                    &mut velocity,
+                    kinetic,
+                    &mut ln_uniform,
+                    &mut self.streams,
+                    d,
+                );
+                parallel::for_each(items, |(mut moving, _), scratch| {
+                    chain::advance(isa, rule, space, scale, drift, &mut moving, scratch);
+                });
+                let last = metropolis && drift + 1 == drifts;
+                energy.potential_score(
+                    Rows::new(&self.x, n, d)?,
+                    last.then_some(&mut potential[..]),
+                    Some(RowsMut::new(&mut moves.score, n, d)?),
+                )?;
+            }
+            let scale = &self.scale;
+            let items = blocks(
+                &mut self.x,
+                &moves.score,
+                &mut velocity,
+                &mut end,
+                &mut ln_uniform,
+                &mut self.streams,
+                d,
+            );
+            parallel::for_each(items, |(mut moving, ln_uniform), scratch| {
+                chain::settle(isa, rule, space, scale, ln_uniform, &mut moving, scratch);
             });
-            if !self.metropolis {
-                std::mem::swap(&mut self.x, &mut y);
-                now = Point::at(energy, &self.x, n, d)?;
-                accepted += 1.0;
+            if !metropolis {
                 continue;
             }
-            let next = Point::at(energy, &y, n, d)?;
             for c in 0..n {
-                let row = c * d..(c + 1) * d;
-                let log_ratio = log_ratio(
-                    energy.domain(),
-                    self.step,
-                    (now.potential[c], &now.score[row.clone()], &self.x[row.clone()]),
-                    (next.potential[c], &next.score[row.clone()], &y[row.clone()]),
-                    &velocity[row],
-                );
-                // Drawn whether needed or not: a step always takes the same share of the stream.
-                let uniform = libm::log(self.streams[c].uniform());
-                moved[c] = uniform < log_ratio;
-                accepted += f64::from(moved[c]) / n as f64;
-            }
-            for c in (0..n).filter(|&c| moved[c]) {
-                let row = c * d..(c + 1) * d;
-                self.x[row.clone()].copy_from_slice(&y[row.clone()]);
-                now.score[row.clone()].copy_from_slice(&next.score[row]);
-                now.potential[c] = next.potential[c];
+                let ratio = (moves.potential[c] - potential[c]) + (start[c] - end[c]);
+                moves.log_ratio[c] = ratio;
+                if ln_uniform[c] < ratio {
+                    moves.potential[c] = potential[c];
+                    moves.accepted[c] += T::ONE;
+                } else {
+                    let row = c * d..(c + 1) * d;
+                    self.x[row.clone()].copy_from_slice(&old_x[row.clone()]);
+                    moves.score[row.clone()].copy_from_slice(&old_score[row]);
+                }
             }
         }
-        Ok(accepted / steps.max(1) as f64)
+        if keeps_velocity {
+            self.velocity = velocity;
+        }
+        Ok(())
     }
 }
 
-/// Potential and score at every chain's state.
-struct Point<T> {
-    potential: Vec<T>,
+/// What goes with the states of chains while they move.
+struct Moves<T> {
     score: Vec<T>,
+    potential: Vec<T>,
+    log_ratio: Vec<T>,
+    accepted: Vec<T>,
 }
 
-impl<T: Real> Point<T> {
-    fn at(energy: &dyn Energy<T>, x: &[T], n: usize, d: usize) -> Result<Self> {
-        let mut point = Self { potential: vec![T::ZERO; n], score: vec![T::ZERO; n * d] };
-        energy.potential_score(
-            Rows::new(x, n, d)?,
-            Some(&mut point.potential),
-            Some(RowsMut::new(&mut point.score, n, d)?),
-        )?;
-        Ok(point)
-    }
+/// Work items of the kernels for chains under any energy.
+fn blocks<'a, T: Real>(
+    x: &'a mut [T],
+    score: &'a [T],
+    velocity: &'a mut [T],
+    energy: &'a mut [T],
+    ln_uniform: &'a mut [T],
+    streams: &'a mut [Streams<T>],
+    d: usize,
+) -> Vec<(Moving<'a, T>, &'a mut [T])> {
+    let block = parallel::rows_per_item(energy.len(), CHAINS_PER_TILE, CHAINS_PER_TILE);
+    x.chunks_mut(block * d)
+        .zip(score.chunks(block * d))
+        .zip(velocity.chunks_mut(block * d))
+        .zip(energy.chunks_mut(block))
+        .zip(ln_uniform.chunks_mut(block))
+        .zip(streams.chunks_mut(block / gibbsite_kernels::noise::STREAMS))
+        .map(|(((((x, score), velocity), energy), ln_uniform), streams)| {
+            let n = energy.len();
+            let moving = Moving {
+                x: RowsMut::new(x, n, d).expect("whole rows"),
+                score: Rows::new(score, n, d).expect("whole rows"),
+                velocity: RowsMut::new(velocity, n, d).expect("whole rows"),
+                energy,
+                streams,
+            };
+            (moving, ln_uniform)
+        })
+        .collect()
 }
 
-/// Where the velocity leads from `x` in unit time.
-fn follow<T: Real>(domain: Domain, x: &[T], v: &[T], y: &mut [T]) {
-    match domain {
-        Domain::Euclidean => {
-            for k in 0..x.len() {
-                y[k] = x[k] + v[k];
-            }
-        }
-        Domain::Sphere => {
-            let r = dot(v, v).to_f64().sqrt();
-            let (sin, cos) = libm::sincos(r);
-            let along = T::from_f64(if r > 0.0 { sin / r } else { 1.0 });
-            for k in 0..x.len() {
-                y[k] = T::from_f64(cos) * x[k] + along * v[k];
-            }
-            // Rounding would slowly carry the chain off the sphere.
-            let norm = gibbsite_kernels::Real::sqrt(dot(y, y));
-            y.iter_mut().for_each(|y| *y /= norm);
-        }
-    }
+/// Dual averaging of the logarithm of a step size (Hoffman and Gelman 2014, equation 6), with their constants.
+struct DualAveraging {
+    target: f64,
+    /// What the logarithm shrinks towards: ten times the first step.
+    centre: f64,
+    count: f64,
+    error: f64,
+    log_average: f64,
 }
 
-/// Logarithm of the Metropolis ratio of a Langevin proposal from `x` to `y` with velocity `v`; each end is (potential, score, point).
-fn log_ratio<T: Real>(
-    domain: Domain,
-    h: f64,
-    (ux, sx, x): (T, &[T], &[T]),
-    (uy, sy, _): (T, &[T], &[T]),
-    v: &[T],
-) -> f64 {
-    // The velocity that leads back, -transported v.
-    let r = dot(v, v).to_f64().sqrt();
-    if domain == Domain::Sphere && r >= std::f64::consts::PI {
-        return f64::NEG_INFINITY;
+impl DualAveraging {
+    fn new(step: f64, target: f64) -> Self {
+        let centre = libm::log(10.0 * step);
+        Self { target, centre, count: 0.0, error: 0.0, log_average: libm::log(step) }
     }
-    let (sin, cos) = libm::sincos(r);
-    let (mut forward, mut backward) = (0.0, 0.0);
-    for k in 0..v.len() {
-        let (v, sx, sy, x) = (v[k].to_f64(), sx[k].to_f64(), sy[k].to_f64(), x[k].to_f64());
-        let back = match domain {
-            Domain::Euclidean => -v,
-            Domain::Sphere => r * sin * x - cos * v,
-        };
-        forward += (v - h * sx) * (v - h * sx);
-        backward += (back - h * sy) * (back - h * sy);
-    }
-    ux.to_f64() - uy.to_f64() + (forward - backward) / (4.0 * h)
-}
 
+    /// The next step size, after a step with this mean acceptance probability.
+    fn update(&mut self, probability: f64) -> f64 {
+        const SHRINKAGE: f64 = 0.05;
+        const DELAY: f64 = 10.0;
+        const FORGETTING: f64 = 0.75;
+        self.count += 1.0;
+        let weight = 1.0 / (self.count + DELAY);
+        self.error += weight * (self.target - probability - self.error);
+        let log_step = self.centre - self.count.sqrt() / SHRINKAGE * self.error;
+        let weight = libm::pow(self.count, -FORGETTING);
+        self.log_average += weight * (log_step - self.log_average);
+        libm::exp(log_step)
+    }
+
+    fn average(&self) -> f64 {
+        libm::exp(self.log_average)
+    }
+}
 /// Independence Metropolis chains: every proposal is a fresh draw from the model's base probability,
 /// accepted with probability min(1, exp(β f(x) - β f(y))).
 ///
@@ -208,11 +671,11 @@ pub struct IndependenceMetropolis<T> {
     chains: usize,
     base: Base<T>,
     seed: u64,
-    /// Proposals so far; each has streams of its own.
+    /// Proposals so far; each has a bank of its own.
     proposals: u64,
 }
 
-/// Where proposals' streams are in the space of streams.
+/// Where proposals' banks and decisions are in the space of streams.
 const PROPOSAL_STREAMS: u64 = 1 << 41;
 
 impl<T: Real> IndependenceMetropolis<T> {
@@ -245,12 +708,11 @@ impl<T: Real> IndependenceMetropolis<T> {
         model.energy(self.states(), &mut now)?;
         let mut accepted = 0;
         for _ in 0..steps {
-            // Blocks of proposals, then one stream for the decisions.
-            let first = PROPOSAL_STREAMS + (self.proposals << 20);
+            let number = PROPOSAL_STREAMS + self.proposals;
             self.proposals += 1;
-            let y = base_samples(self.base, n, d, self.seed, first);
+            let y = base_samples(self.base, n, d, self.seed, number);
             model.energy(Rows::new(&y, n, d)?, &mut next)?;
-            let mut decisions = Stream::new(self.seed, first + (1 << 20) - 1);
+            let mut decisions = Stream::new(self.seed, number);
             for c in 0..n {
                 let log_ratio = model.beta().to_f64() * (now[c] - next[c]).to_f64();
                 if libm::log(decisions.uniform()) < log_ratio {

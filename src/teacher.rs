@@ -75,11 +75,9 @@ impl<T: Real> Teacher<T> {
             if samples.len() == n * d {
                 break;
             }
-            let blocks = BATCH as u64 / 1024 + 1;
-            let first = streams + batch * blocks;
-            let x = normaliser::base_samples(Base::Sphere, BATCH, d, seed, first);
+            let x = normaliser::base_samples(Base::Sphere, BATCH, d, seed, streams + batch);
             self.model.energy(Rows::new(&x, BATCH, d)?, &mut energy)?;
-            let mut stream = Stream::new(seed, first + blocks - 1);
+            let mut stream = Stream::new(seed, streams + batch);
             for (x, f) in x.chunks_exact(d).zip(&energy) {
                 let accepted = libm::log(stream.uniform()) < least - f.to_f64();
                 if accepted && samples.len() < n * d {

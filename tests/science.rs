@@ -7,7 +7,7 @@ use common::{model, normals};
 use gibbsite::{
     Backend, Domain, Energy, ReluEnergy, Result, Rows, RowsMut,
     normaliser::{self, Base, base_samples},
-    sampler::{IndependenceMetropolis, Langevin},
+    sampler::{IndependenceMetropolis, Sampler, Start},
     teacher::{self, Teacher},
     train::{Regime, TrainOptions, maximum_likelihood},
 };
@@ -127,7 +127,8 @@ fn geodesic_mala_is_exact_on_the_sphere() {
     let start = base_samples(Base::Sphere, chains, 5, 1, 0);
     let start = Rows::new(&start, chains, 5).unwrap();
     for step in [0.05, 0.15, 0.4] {
-        let mut sampler = Langevin::new(start, step, true, 9).unwrap();
+        let sampler = Sampler::mala(step).seed(9).start(Start::Points(start));
+        let mut sampler = sampler.build(&energy).unwrap();
         sampler.run(&energy, 200).unwrap();
         let mut means = vec![0.0; chains];
         let rounds = 100;
@@ -177,7 +178,8 @@ fn langevin_has_its_known_stationary_variance() {
     for (h, metropolis) in [(0.1, false), (0.5, false), (1.0, false), (0.5, true), (1.0, true)] {
         let start = normals::<f64>(chains, 30);
         let start = Rows::new(&start, chains, 1).unwrap();
-        let mut sampler = Langevin::new(start, h, metropolis, 4).unwrap();
+        let sampler = if metropolis { Sampler::mala(h) } else { Sampler::ula(h) };
+        let mut sampler = sampler.seed(4).start(Start::Points(start)).build(&Gaussian).unwrap();
         sampler.run(&Gaussian, 60).unwrap();
         let mut variance = 0.0;
         let rounds = 20;
@@ -265,11 +267,11 @@ fn kl_to_the_teacher_itself_is_zero_and_to_the_uniform_law_known() {
 #[test]
 fn active_training_beats_lazy_training_as_published() {
     let d = 15;
-    let teacher = Teacher::<f64>::named("j1w10", d, 0).unwrap();
-    let train = teacher.sample(1000, 0, 0).unwrap();
-    let validation = teacher.sample(10_000, 0, 1).unwrap();
-    let kl = |regime| {
-        let options = TrainOptions { regime, ..TrainOptions::default() };
+    let kl = |regime, seed| {
+        let teacher = Teacher::<f64>::named("j1w10", d, seed).unwrap();
+        let train = teacher.sample(1000, seed, 0).unwrap();
+        let validation = teacher.sample(10_000, seed, 1).unwrap();
+        let options = TrainOptions { regime, seed, ..TrainOptions::default() };
         let trained = maximum_likelihood(
             Rows::new(&train, 1000, d).unwrap(),
             Rows::new(&validation, 10_000, d).unwrap(),
@@ -282,10 +284,16 @@ fn active_training_beats_lazy_training_as_published() {
         assert_eq!(best.validation_cross_entropy, least.fold(f64::INFINITY, f64::min));
         teacher.kl_to(&trained.model, 150_000, 1).unwrap()
     };
-    let (active, lazy) = (kl(Regime::F1), kl(Regime::F2));
-    assert!(active <= 0.03, "F1: {active}");
-    assert!((0.09..=0.16).contains(&lazy), "F2: {lazy}");
-    assert!(lazy / active >= 5.0);
+    // Three data sets, because KLs of single ones differ by half.
+    let (mut active, mut lazy) = (0.0, 0.0);
+    for seed in 0..3 {
+        let (f1, f2) = (kl(Regime::F1, seed), kl(Regime::F2, seed));
+        assert!(f1 <= 0.03, "F1, seed {seed}: {f1}");
+        assert!((0.09..=0.16).contains(&f2), "F2, seed {seed}: {f2}");
+        active += f1 / 3.0;
+        lazy += f2 / 3.0;
+    }
+    assert!(lazy / active >= 5.0, "F1 {active}, F2 {lazy}");
 }
 
 #[test]

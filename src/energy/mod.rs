@@ -3,7 +3,6 @@
 mod gemm;
 mod relu;
 
-pub(crate) use relu::project_to_tangent;
 pub use relu::{Backend, ParamGrad, ReluEnergy};
 
 use crate::{Error, Real, Result, Rows, RowsMut};
@@ -89,6 +88,11 @@ pub trait Energy<T: Real>: Sync {
     /// The domain; R^d unless said otherwise.
     fn domain(&self) -> Domain {
         Domain::Euclidean
+    }
+
+    /// This energy as a ReLU energy, if it is one: samplers then move many steps without coming back to it.
+    fn as_relu(&self) -> Option<&ReluEnergy<T>> {
+        None
     }
 
     /// U(x_i) and s(x_i) for every row of `x` (n×d); `potential` has length n and `score` is n×d. Either may be

@@ -2,7 +2,11 @@
 
 use super::{Domain, Energy, gemm::Product};
 use crate::{Error, Real, Result, Rows, RowsMut, parallel};
-use gibbsite_kernels::{Isa, Scratch, ShapeError, relu};
+use gibbsite_kernels::{
+    Isa, Scratch, ShapeError,
+    chain::{ReluTarget, Space},
+    relu,
+};
 
 /// How the sums over neurons and samples are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -187,6 +191,29 @@ impl<T: Real> ReluEnergy<T> {
     pub fn with_backend(mut self, backend: Backend) -> Self {
         self.backend = backend;
         self
+    }
+
+    /// The backend.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// What the kernel for chains needs to know.
+    pub(crate) fn chain_target(&self) -> ReluTarget<'_, T> {
+        ReluTarget {
+            panel: &self.panel,
+            beta: self.beta,
+            precision: self.precision(),
+            space: match self.domain {
+                Domain::Euclidean => Space::Flat,
+                Domain::Sphere => Space::Sphere,
+            },
+        }
+    }
+
+    /// 1/s² of the Gaussian base.
+    fn precision(&self) -> Option<T> {
+        self.base_scale.map(|s| T::ONE / (s * s))
     }
 
     /// Number of neurons m.
@@ -536,6 +563,10 @@ impl<T: Real> Energy<T> for ReluEnergy<T> {
         self.domain
     }
 
+    fn as_relu(&self) -> Option<&ReluEnergy<T>> {
+        Some(self)
+    }
+
     fn potential_score(
         &self,
         x: Rows<'_, T>,
@@ -546,7 +577,7 @@ impl<T: Real> Energy<T> for ReluEnergy<T> {
         if self.domain == Domain::Sphere {
             crate::data::check_on_sphere("x", x)?;
         }
-        let precision = self.base_scale.map(|s| T::ONE / (s * s));
+        let precision = self.precision();
         self.energy_gradient(x, potential.as_deref_mut(), score, |x, mut score| {
             for i in 0..x.rows() {
                 let (x, score) = (x.row(i), score.row_mut(i));
@@ -573,7 +604,7 @@ impl<T: Real> Energy<T> for ReluEnergy<T> {
 }
 
 /// v ← v - (v·x) x.
-pub(crate) fn project_to_tangent<T: Real>(v: &mut [T], x: &[T]) {
+fn project_to_tangent<T: Real>(v: &mut [T], x: &[T]) {
     let normal = crate::data::dot(v, x);
     for (v, &x) in v.iter_mut().zip(x) {
         *v = (-normal).mul_add(x, *v);

@@ -4,7 +4,7 @@ use super::TrainOptions;
 use crate::{
     Domain, ParamGrad, Real, ReluEnergy, Result, Rows,
     normaliser::{self, Base},
-    sampler::{IndependenceMetropolis, Langevin},
+    sampler::{Chains, IndependenceMetropolis, Sampler, Start},
 };
 
 /// How the expectation under the model is estimated.
@@ -53,7 +53,7 @@ const CHAIN_START_STREAMS: u64 = 1 << 37;
 enum Negative<T> {
     Bank { size: usize, auto: bool },
     Independence { chains: IndependenceMetropolis<T>, steps: usize },
-    Persistent { chains: Langevin<T>, steps: usize },
+    Persistent { chains: Chains<T>, steps: usize },
 }
 
 /// Estimates `E_data[∂f] - E_model[∂f]`.
@@ -77,7 +77,7 @@ impl<T: Real> Gradient<T> {
             let base = Base::of(model)?;
             let d = model.dim();
             let start = normaliser::base_samples(base, chains, d, seed, CHAIN_START_STREAMS);
-            persistent(model.domain(), Rows::new(&start, chains, d)?, steps, seed)
+            persistent(model, Rows::new(&start, chains, d)?, steps, seed)
         };
         let negative = match (options.negative, options.domain) {
             (NegativePhase::Auto, Domain::Sphere) => {
@@ -111,13 +111,13 @@ impl<T: Real> Gradient<T> {
         self.iteration += 1;
         match &mut self.negative {
             &mut Negative::Bank { size, auto } => {
-                let streams = BANK_STREAMS + (self.iteration << 10);
-                let log_z = normaliser::importance_sampling(model, size, self.seed, streams)?;
+                let bank = BANK_STREAMS + self.iteration;
+                let log_z = normaliser::importance_sampling(model, size, self.seed, bank)?;
                 if auto && log_z.ess < LEAST_ESS {
                     let (chains, steps) = DEFAULT_PERSISTENT;
                     let start = log_z.resample(chains, self.seed);
                     let start = Rows::new(&start, chains, d)?;
-                    self.negative = persistent(model.domain(), start, steps, self.seed)?;
+                    self.negative = persistent(model, start, steps, self.seed)?;
                     return self.at(model);
                 }
                 self.x.extend_from_slice(&log_z.points);
@@ -130,9 +130,7 @@ impl<T: Real> Gradient<T> {
                 extend(&mut self.x, &mut self.weights, chains.states());
             }
             Negative::Persistent { chains, steps } => {
-                let acceptance = chains.run(model, *steps)?;
-                if chains.metropolis {
-                    chains.adapt(acceptance, 0.1);
+                if let Some(acceptance) = chains.run_adapting(model, *steps)?.acceptance {
                     self.acceptance.0 += acceptance;
                     self.acceptance.1 += 1;
                 }
@@ -152,15 +150,18 @@ impl<T: Real> Gradient<T> {
 }
 
 fn persistent<T: Real>(
-    domain: Domain,
+    model: &ReluEnergy<T>,
     start: Rows<'_, T>,
     steps: usize,
     seed: u64,
 ) -> Result<Negative<T>> {
-    let chains = match domain {
-        Domain::Sphere => Langevin::new(start, 0.5 / start.cols() as f64, true, seed)?,
-        Domain::Euclidean => Langevin::new(start, ULA_STEP / start.cols() as f64, false, seed)?,
+    let d = start.cols() as f64;
+    let sampler = match model.domain() {
+        Domain::Sphere => Sampler::mala(0.5 / d),
+        Domain::Euclidean => Sampler::ula(ULA_STEP / d),
     };
+    let chains =
+        sampler.chains(start.rows()).seed(seed).start(Start::Points(start)).build(model)?;
     Ok(Negative::Persistent { chains, steps })
 }
 

@@ -45,7 +45,8 @@ fn project<T: Real>(v: &mut [T], x: &[T]) {
 
 impl<T: Real> Chain<T> {
     fn refresh(&mut self, space: Space, noise: T) {
-        noise::reference::normals(&mut self.stream, &mut self.velocity);
+        let stream = &mut self.stream;
+        noise::reference::normals(|| noise::reference::next(stream), &mut self.velocity);
         self.velocity.iter_mut().for_each(|v| *v = noise * *v);
         if space == Space::Sphere {
             project(&mut self.velocity, &self.x);
@@ -113,7 +114,8 @@ impl<T: Real> Chain<T> {
                 self.kick(half * step, scale);
                 self.drift(space, half * step, scale);
                 let mut noise = vec![T::ZERO; self.x.len()];
-                noise::reference::normals(&mut self.stream, &mut noise);
+                let stream = &mut self.stream;
+                noise::reference::normals(|| noise::reference::next(stream), &mut noise);
                 for (v, noise) in self.velocity.iter_mut().zip(noise) {
                     *v = fresh.mul_add(noise, keep * *v);
                 }
@@ -130,7 +132,7 @@ impl<T: Real> Chain<T> {
             Rule::Unadjusted { .. } => (T::ZERO, T::ZERO),
             Rule::Hamiltonian { step, .. } => {
                 self.kick(half * step, scale);
-                let [a, _] = T::integers(&mut self.stream);
+                let [a, _] = T::integers(|| noise::reference::next(&mut self.stream));
                 (kinetic(&self.velocity), T::ln_uniform(a))
             }
             Rule::Baoab { step, .. } => {

@@ -45,8 +45,8 @@ pub fn next(s: &mut [u64; 4]) -> u64 {
 
 /// What normals of one type are made of.
 pub trait Normal: Sized {
-    /// The integers that a pair of normals takes from a stream.
-    fn integers(state: &mut [u64; 4]) -> [u64; 2];
+    /// The integers that a pair of normals takes from a stream, given by its next words.
+    fn integers(word: impl FnMut() -> u64) -> [u64; 2];
     /// `ln u` for `u = (a | 1) 2^-W`.
     fn ln_uniform(a: u64) -> Self;
     /// The pair that two integers make.
@@ -54,9 +54,9 @@ pub trait Normal: Sized {
 }
 
 macro_rules! normal {
-    ($t:ident, $bits:ident, |$state:ident| $integers:expr) => {
+    ($t:ident, $bits:ident, |$word:ident| $integers:expr) => {
         impl Normal for $t {
-            fn integers($state: &mut [u64; 4]) -> [u64; 2] {
+            fn integers(mut $word: impl FnMut() -> u64) -> [u64; 2] {
                 $integers
             }
 
@@ -78,16 +78,16 @@ macro_rules! normal {
     };
 }
 
-normal!(f32, u32, |state| {
-    let word = next(state);
+normal!(f32, u32, |word| {
+    let word = word();
     [word & u64::from(u32::MAX), word >> 32]
 });
-normal!(f64, u64, |state| [next(state), next(state)]);
+normal!(f64, u64, |word| [word(), word()]);
 
-/// Standard normals from a stream, ⌈d/2⌉ pairs of them.
-pub fn normals<T: Normal>(state: &mut [u64; 4], out: &mut [T]) {
+/// Standard normals from the words of a stream, ⌈d/2⌉ pairs of them.
+pub fn normals<T: Normal>(mut word: impl FnMut() -> u64, out: &mut [T]) {
     for out in out.chunks_mut(2) {
-        for (out, normal) in out.iter_mut().zip(T::pair(T::integers(state))) {
+        for (out, normal) in out.iter_mut().zip(T::pair(T::integers(&mut word))) {
             *out = normal;
         }
     }

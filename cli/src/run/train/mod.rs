@@ -16,7 +16,7 @@ use crate::{
 use gibbsite::{
     ReluEnergy,
     normaliser::{self, LogZ, Method},
-    sampler::Langevin,
+    sampler::{Sampler, Start},
     teacher::Teacher,
     train::{self, NegativePhase, TrainOptions, Trained},
 };
@@ -262,8 +262,8 @@ fn cross_entropy<T: Number>(
 /// Samples for a sheet: some of the points behind log Z, after moves that leave the model's law as
 /// it is.
 fn samples<T: Number>(model: &ReluEnergy<T>, log_z: &LogZ<T>, seed: u64) -> Result<Vec<T>> {
-    const ROUNDS: usize = 100;
-    const MOVES: usize = 20;
+    const WARM_UP: usize = 500;
+    const MOVES: usize = 1500;
     let (n, d) = (sheet::IMAGES, model.dim());
     let data = if log_z.ess < LEAST_ESS {
         // Resampling would repeat the few points that carry weight.
@@ -274,12 +274,10 @@ fn samples<T: Number>(model: &ReluEnergy<T>, log_z: &LogZ<T>, seed: u64) -> Resu
     let start = Matrix { data, rows: n, cols: d };
     let scale: f64 = model.base_scale().map_or(1.0, Into::into);
     let step = scale * scale / d as f64;
-    let mut chains = Langevin::new(rows(&start)?, step, true, seed ^ SAMPLE_SEED)?;
-    for _ in 0..ROUNDS {
-        let acceptance = chains.run(model, MOVES)?;
-        // Towards the acceptance that suits these chains (Roberts and Rosenthal 1998).
-        chains.step *= (acceptance - 0.574).exp();
-    }
+    let sampler = Sampler::mala(step).seed(seed ^ SAMPLE_SEED);
+    let mut chains = sampler.start(Start::Points(rows(&start)?)).build(model)?;
+    chains.warm_up(model, WARM_UP)?;
+    chains.run(model, MOVES)?;
     Ok(chains.states().as_slice().to_vec())
 }
 

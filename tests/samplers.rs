@@ -1,0 +1,154 @@
+//! Chains: the same bits on every path, and laws that are known.
+
+mod common;
+
+use gibbsite::{
+    Domain, Energy, Error, Real, ReluEnergy, Result, Rows, RowsMut,
+    random::Stream,
+    sampler::{Chains, Sampler, Start},
+};
+
+/// A ReLU energy that does not say so: samplers move it the way of any other energy.
+struct Plain<'a, T: Real>(&'a ReluEnergy<T>);
+
+impl<T: Real> Energy<T> for Plain<'_, T> {
+    fn dim(&self) -> usize {
+        self.0.dim()
+    }
+    fn domain(&self) -> Domain {
+        self.0.domain()
+    }
+    fn potential_score(
+        &self,
+        x: Rows<'_, T>,
+        potential: Option<&mut [T]>,
+        score: Option<RowsMut<'_, T>>,
+    ) -> Result<()> {
+        self.0.potential_score(x, potential, score)
+    }
+}
+
+fn model<T: Real>(d: usize, m: usize, bias: bool, domain: Domain) -> ReluEnergy<T> {
+    let mut values = vec![T::ZERO; m * d + 2 * m];
+    Stream::new(11, d as u64).fill_normal(&mut values);
+    let (theta, rest) = values.split_at(m * d);
+    let (w, b) = rest.split_at(m);
+    let w: Vec<T> = w.iter().map(|&w| T::from_f64(4.0) * w).collect();
+    let model = ReluEnergy::new(Rows::new(theta, m, d).unwrap(), &w).unwrap();
+    let model = if bias { model.with_bias(b).unwrap() } else { model };
+    match domain {
+        Domain::Sphere => model.with_domain(Domain::Sphere).unwrap(),
+        _ => model.with_base_scale(T::from_f64(1.25)).unwrap(),
+    }
+}
+
+/// Every sampler, with its options.
+fn samplers<T: Real>(domain: Domain, diagonal: &[T]) -> Vec<Sampler<'_, T>> {
+    let mut samplers =
+        vec![Sampler::ula(0.02).noise(0.5), Sampler::mala(0.1), Sampler::hmc(0.2, 3)];
+    if domain == Domain::Euclidean {
+        samplers.extend([
+            Sampler::ula(0.05).bounds(-1.0, 0.75),
+            Sampler::mala(0.1).preconditioner(diagonal),
+            Sampler::baoab(0.2, 1.5),
+            Sampler::baoab(0.1, 0.5).preconditioner(diagonal),
+        ]);
+    }
+    samplers.into_iter().map(|sampler| sampler.chains(53).seed(3)).collect()
+}
+
+fn bits<T: Real>(chains: &Chains<T>) -> Vec<u64> {
+    chains.states().iter().flatten().map(|x| x.to_f64().to_bits()).collect()
+}
+
+fn for_all<T: Real>(check: impl Fn(&ReluEnergy<T>, Sampler<'_, T>)) {
+    for domain in [Domain::Euclidean, Domain::Sphere] {
+        for (d, m, bias) in [(2, 5, true), (7, 100, false), (18, 33, true)] {
+            let model = model(d, m, bias, domain);
+            let diagonal: Vec<T> = (0..d).map(|k| T::from_f64(0.5 + k as f64 / 8.0)).collect();
+            samplers(domain, &diagonal).into_iter().for_each(|sampler| check(&model, sampler));
+        }
+    }
+}
+
+fn fused_is_any<T: Real>() {
+    for_all(|model: &ReluEnergy<T>, sampler| {
+        let mut fused = sampler.clone().build(model).unwrap();
+        let mut any = sampler.clone().build(&Plain(model)).unwrap();
+        // Without a base, starts differ.
+        let start = fused.states().as_slice().to_vec();
+        let start = Rows::new(&start, 53, model.dim()).unwrap();
+        any = sampler.start(Start::Points(start)).build(&Plain(model)).unwrap_or(any);
+        let reports = (fused.run(model, 6).unwrap(), any.run(&Plain(model), 6).unwrap());
+        assert_eq!(reports.0, reports.1);
+        assert_eq!(bits(&fused), bits(&any));
+    });
+}
+
+#[test]
+fn the_fused_path_gives_the_bits_of_the_general_one() {
+    fused_is_any::<f32>();
+    fused_is_any::<f64>();
+}
+
+#[test]
+fn bits_do_not_depend_on_threads_levels_calls_or_other_chains() {
+    for_all(|model: &ReluEnergy<f64>, sampler| {
+        let mut whole = sampler.clone().build(model).unwrap();
+        whole.run(model, 8).unwrap();
+        for threads in [1, 2, 5] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut parts = sampler.clone().build(model).unwrap();
+            pool.install(|| {
+                parts.run(model, 3).unwrap();
+                parts.run(model, 5).unwrap();
+            });
+            assert_eq!(bits(&whole), bits(&parts), "{threads} threads");
+        }
+        for isa in gibbsite::Isa::available() {
+            let model = model.clone().with_isa(isa);
+            let mut chains = sampler.clone().build(&model).unwrap();
+            chains.run(&model, 8).unwrap();
+            assert_eq!(bits(&whole), bits(&chains), "{isa}");
+        }
+        for few in [1, 17] {
+            let mut chains = sampler.clone().chains(few).build(model).unwrap();
+            chains.run(model, 8).unwrap();
+            assert_eq!(bits(&whole)[..few * model.dim()], bits(&chains), "{few} chains");
+        }
+    });
+}
+
+#[test]
+fn bad_options_are_errors() {
+    let flat = model::<f64>(2, 3, false, Domain::Euclidean);
+    let sphere = model::<f64>(3, 3, false, Domain::Sphere);
+    let refused = |sampler: Sampler<'_, f64>, model: &ReluEnergy<f64>| {
+        assert!(sampler.clone().build(model).is_err(), "{sampler:?}");
+    };
+    for step in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        refused(Sampler::ula(step), &flat);
+        refused(Sampler::hmc(step, 1), &sphere);
+    }
+    refused(Sampler::hmc(0.1, 0), &flat);
+    refused(Sampler::mala(0.1).chains(0), &flat);
+    refused(Sampler::ula(0.1).noise(-1.0), &flat);
+    refused(Sampler::ula(0.1).bounds(1.0, 1.0), &flat);
+    refused(Sampler::ula(0.1).bounds(0.0, 1.0), &sphere);
+    refused(Sampler::baoab(0.1, -1.0), &flat);
+    refused(Sampler::baoab(0.1, 1.0), &sphere);
+    refused(Sampler::mala(0.1).start(Start::Gaussian(1.0)), &sphere);
+    let points = [1.0, 2.0, f64::NAN, 0.0];
+    refused(Sampler::mala(0.1).start(Start::Points(Rows::new(&points, 2, 2).unwrap())), &flat);
+    refused(Sampler::mala(0.1).start(Start::Points(Rows::new(&points, 1, 4).unwrap())), &flat);
+    refused(Sampler::mala(0.1).start(Start::Points(Rows::new(&points[..0], 0, 2).unwrap())), &flat);
+    for diagonal in [&[1.0][..], &[1.0, 0.0], &[f64::NAN, 1.0]] {
+        refused(Sampler::mala(0.1).preconditioner(diagonal), &flat);
+    }
+    refused(Sampler::mala(0.1).preconditioner(&[1.0; 3]), &sphere);
+    let mut chains = Sampler::mala(0.1).build(&flat).unwrap();
+    assert!(matches!(chains.run(&sphere, 1), Err(Error::Shape(_))));
+    assert!(chains.set_step(0.0).is_err());
+    let mut chains = Sampler::ula(1e200).chains(3).build(&flat).unwrap();
+    assert!(matches!(chains.run(&flat, 50), Err(Error::ChainDiverged { .. })));
+}
