@@ -3,8 +3,14 @@
 //! Every draw of the library is a function of (seed, stream, position in the stream), never of
 //! threads, batch sizes or instruction sets: each chain and each block of a bank owns a stream.
 
-use crate::Real;
-use gibbsite_kernels::noise::reference::{self, Normal};
+use crate::{Isa, Real, Result, RowsMut};
+use gibbsite_kernels::{
+    ShapeError,
+    noise::{
+        self,
+        reference::{self, Normal},
+    },
+};
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -62,6 +68,40 @@ impl Stream {
                 return out.iter_mut().for_each(|x| *x /= norm);
             }
         }
+    }
+}
+
+/// Many streams that are read side by side, in lanes.
+#[derive(Clone, Debug)]
+pub struct Streams<T> {
+    groups: Vec<noise::Streams<T>>,
+    count: usize,
+    isa: Isa,
+}
+
+impl<T: Real> Streams<T> {
+    /// Streams `first..first + count` of a seed, which give what [`Stream`]s of these numbers give.
+    pub fn new(seed: u64, first: u64, count: usize, isa: Isa) -> Self {
+        Self { groups: noise::Streams::range(seed, first, count), count, isa }
+    }
+
+    /// Next words: `out[k * count + c]` is the k-th of stream c. What does not make a whole step stays as it is.
+    pub fn words(&mut self, out: &mut [u64]) {
+        let whole = out.len() - out.len() % self.count.max(1);
+        noise::words(self.isa, &mut self.groups, self.count, &mut out[..whole]);
+    }
+
+    /// Next normals: row c of `out`, which has as many rows as there are streams, gets those of stream c. The second half of a last
+    /// odd pair is dropped.
+    ///
+    /// # Errors
+    /// If the number of rows is not that of streams.
+    pub fn normals(&mut self, out: RowsMut<'_, T>) -> Result<()> {
+        if out.rows() != self.count {
+            return Err(ShapeError::new("rows for streams", self.count, out.rows()).into());
+        }
+        noise::normals(self.isa, &mut self.groups, out);
+        Ok(())
     }
 }
 

@@ -286,6 +286,19 @@ pub struct Report {
     pub acceptance: Option<f64>,
 }
 
+/// The chains at one moment of [`Chains::sample`].
+#[derive(Clone, Copy, Debug)]
+pub struct Draw<'a, T> {
+    /// Number of the draw, from 0.
+    pub index: usize,
+    /// The states, one row a chain.
+    pub states: Rows<'a, T>,
+    /// The potentials U at the states.
+    pub potential: &'a [T],
+    /// Share of proposals accepted since the first draw, where there is a Metropolis test.
+    pub acceptance: Option<f64>,
+}
+
 impl<T: Real> Chains<T> {
     /// The current states, one row a chain.
     pub fn states(&self) -> Rows<'_, T> {
@@ -313,7 +326,7 @@ impl<T: Real> Chains<T> {
     /// If the energy's dimension is not the chains', whatever the energy returns, and
     /// [`Error::ChainDiverged`] if a state is no longer finite.
     pub fn run<E: Energy<T> + ?Sized>(&mut self, energy: &E, steps: usize) -> Result<Report> {
-        self.advance(energy, steps).map(|moved| moved.0)
+        self.moved(energy, steps).map(|moved| moved.0)
     }
 
     /// Moves every chain `steps` times while tuning the step size by dual averaging (Hoffman and Gelman 2014,
@@ -330,8 +343,9 @@ impl<T: Real> Chains<T> {
         };
         let mut averaging = DualAveraging::new(self.step, target);
         let mut accepted = 0.0;
+        let mut moves = self.evaluate(energy)?;
         for _ in 0..steps {
-            let (report, probability) = self.advance(energy, 1)?;
+            let (report, probability) = self.advance(energy, &mut moves, 1)?;
             accepted += report.acceptance.unwrap_or(0.0);
             self.step = averaging.update(probability);
         }
@@ -421,12 +435,46 @@ impl<T: Real> Chains<T> {
         }
     }
 
-    /// Moves and reports; the second value is the mean acceptance probability of the last step.
-    fn advance<E: Energy<T> + ?Sized>(
+    /// Takes `draws` draws, `thin` steps apart, and shows each to `observe`.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), if `thin` is 0, and whatever `observe` returns.
+    pub fn sample<E: Energy<T> + ?Sized>(
         &mut self,
         energy: &E,
-        steps: usize,
-    ) -> Result<(Report, f64)> {
+        draws: usize,
+        thin: usize,
+        mut observe: impl FnMut(Draw<'_, T>) -> Result<()>,
+    ) -> Result<Report> {
+        if thin == 0 {
+            return Err(Error::Zero { what: "the number of steps between draws" });
+        }
+        let mut moves = self.evaluate(energy)?;
+        let mut accepted = 0.0;
+        let mut report = Report { acceptance: None };
+        for index in 0..draws {
+            let (last, _) = self.advance(energy, &mut moves, thin)?;
+            if let Some(acceptance) = last.acceptance {
+                accepted += acceptance;
+                report.acceptance = Some(accepted / (index + 1) as f64);
+            } else {
+                // Rules without a Metropolis test do not keep it up.
+                energy.potential_score(self.states(), Some(&mut moves.potential), None)?;
+            }
+            let (states, potential) = (self.states(), &moves.potential[..]);
+            observe(Draw { index, states, potential, acceptance: report.acceptance })?;
+        }
+        Ok(report)
+    }
+
+    /// Moves and reports; the second value is the mean acceptance probability of the last step.
+    fn moved<E: Energy<T> + ?Sized>(&mut self, energy: &E, steps: usize) -> Result<(Report, f64)> {
+        let mut moves = self.evaluate(energy)?;
+        self.advance(energy, &mut moves, steps)
+    }
+
+    /// Potentials and scores where the chains are.
+    fn evaluate<E: Energy<T> + ?Sized>(&self, energy: &E) -> Result<Moves<T>> {
         if energy.dim() != self.dim {
             let what = "dimension of the energy (the chains')";
             return Err(ShapeError::new(what, self.dim, energy.dim()).into());
@@ -439,25 +487,34 @@ impl<T: Real> Chains<T> {
             Some(&mut potential),
             Some(RowsMut::new(&mut score, n, self.dim)?),
         )?;
-        let mut moves =
-            Moves { score, potential, log_ratio: vec![T::ZERO; n], accepted: vec![T::ZERO; n] };
+        Ok(Moves { score, potential, log_ratio: vec![T::ZERO; n], accepted: vec![T::ZERO; n] })
+    }
+
+    fn advance<E: Energy<T> + ?Sized>(
+        &mut self,
+        energy: &E,
+        moves: &mut Moves<T>,
+        steps: usize,
+    ) -> Result<(Report, f64)> {
+        let n = self.chains;
+        moves.accepted.fill(T::ZERO);
         match energy.as_relu() {
             Some(model) if model.backend() != Backend::Faer => {
-                self.steps_of_relu(model, &mut moves, steps);
+                self.steps_of_relu(model, moves, steps);
             }
-            _ => self.steps_of_any(energy, &mut moves, steps)?,
+            _ => self.steps_of_any(energy, moves, steps)?,
         }
-        if let Some(chain) =
-            self.states().iter().position(|x| x.iter().any(|x| !x.to_f64().is_finite()))
-        {
+        let lost = |x: &[T]| x.iter().any(|x| !x.to_f64().is_finite());
+        if let Some(chain) = self.states().iter().position(lost) {
             return Err(Error::ChainDiverged { chain, step: self.step });
         }
         let metropolis = matches!(self.method, Method::Hamiltonian { .. });
         let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / n as f64;
         let accepted = mean(&mut moves.accepted.iter().map(|count| count.to_f64()));
         let probability = mean(&mut moves.log_ratio.iter().map(|ratio| {
-            // A NaN counts as a rejection.
-            libm::exp(ratio.to_f64().min(0.0)).max(0.0)
+            let ratio = ratio.to_f64();
+            // A NaN is a rejection.
+            if ratio.is_nan() { 0.0 } else { libm::exp(ratio.min(0.0)) }
         }));
         let acceptance = metropolis.then(|| accepted / steps.max(1) as f64);
         Ok((Report { acceptance }, probability))

@@ -25,6 +25,7 @@ Examples:
   gibbsite train                                      built-in problem, results in out/
   gibbsite train --data data/digits.npy --image 8x8   own data, with a sheet of samples
   gibbsite energy --model out/model.safetensors --data x.npy --out energy.npy
+  gibbsite sample --model out/model.safetensors --chains 1000 --steps 2000 --out samples.npy
   gibbsite info
 
 Tables are .npy (2-D, any real or integer type) or .csv (optional header), models .safetensors.
@@ -101,6 +102,8 @@ Example:
   gibbsite score --model out/model.safetensors --data x.csv --out score.npy --dtype f32")]
     Score(EvaluateArgs),
     Grad(GradArgs),
+    Sample(SampleArgs),
+    Random(RandomArgs),
     /// Show the version, the instruction sets and the backends
     Info,
 }
@@ -141,6 +144,115 @@ pub struct Input {
     /// Points, one per row, .npy or .csv
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
+}
+
+/// Draw from a model by Markov chains
+///
+/// All chains start at independent draws from the base measure, or at the rows of --init. The step size
+/// of mala and hmc is tuned during the warm-up unless it is given.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Writes the final states [chains, d], or with --trajectory all draws [draws, chains, d], and beside
+them, with other endings, .trace.svg (potential of some chains), .acf.svg (its autocorrelation).
+
+Exact samplers are mala, hmc and uniform-mh; ula has a bias of the order of the step, baoab of its
+square. Believe the draws if R-hat is below 1.01 and the effective sample size (ESS) is large; both are
+about the worst coordinate of the first 1024 chains, the ESS is scaled to all of them.
+
+Examples:
+  gibbsite sample --model out/model.safetensors --chains 1000 --steps 2000 --out s.npy
+  gibbsite sample --model out/model.safetensors --chains 64 --steps 10000 --thin 10 --trajectory --out t.npy
+  gibbsite sample --model m.safetensors --sampler hmc --leapfrog 20 --chains 100 --steps 500 --out s.npy")]
+pub struct SampleArgs {
+    /// Model, .safetensors
+    #[arg(long, value_name = "FILE")]
+    pub model: PathBuf,
+    /// Number of chains [default: 1000, or the rows of --init]
+    #[arg(long, value_name = "C", allow_negative_numbers = true, value_parser = count)]
+    pub chains: Option<usize>,
+    /// Moves of every chain after the warm-up
+    #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = count)]
+    #[arg(default_value_t = 1000)]
+    pub steps: usize,
+    /// Sampler
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = SamplerName::Mala)]
+    pub sampler: SamplerName,
+    /// Step size [default: tuned (mala, hmc), or a cautious one (ula, baoab)]
+    #[arg(long, value_name = "H", allow_negative_numbers = true, value_parser = positive)]
+    pub step: Option<f64>,
+    /// Moves before the first draw [default: as many as --steps, at most 1000]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count_or_zero)]
+    pub warm_up: Option<usize>,
+    /// Steps of a trajectory of hmc [default: 10]
+    #[arg(long, value_name = "L", allow_negative_numbers = true, value_parser = count)]
+    pub leapfrog: Option<usize>,
+    /// Friction of baoab [default: 1]
+    #[arg(long, value_name = "G", allow_negative_numbers = true, value_parser = not_negative)]
+    pub friction: Option<f64>,
+    /// First states, one per row, .npy or .csv
+    #[arg(long, value_name = "FILE")]
+    pub init: Option<PathBuf>,
+    /// Moves from one draw to the next
+    #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = count)]
+    #[arg(default_value_t = 1)]
+    pub thin: usize,
+    /// Write all draws instead of the final states
+    #[arg(long)]
+    pub trajectory: bool,
+    /// Result, .npy in the chosen --dtype
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Draw no plots
+    #[arg(long)]
+    pub no_plots: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SamplerName {
+    Ula,
+    Mala,
+    Hmc,
+    Baoab,
+    UniformMh,
+}
+
+impl SamplerName {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ula => "ula",
+            Self::Mala => "mala",
+            Self::Hmc => "hmc",
+            Self::Baoab => "baoab",
+            Self::UniformMh => "uniform-mh",
+        }
+    }
+}
+
+/// Write random numbers to stdout without end, for statistical testers
+///
+/// Little-endian binary: streams 0 to K-1 of the seed take turns, a number each.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Kinds: u64, the raw words; uniform on [0, 1) and normal in the chosen --dtype.
+
+Examples:
+  gibbsite random --kind u64 --streams 8 | RNG_test stdin64 -tlmax 64GB
+  gibbsite random --kind normal --dtype f32 --streams 1024 | head -c 1G > normals.bin")]
+pub struct RandomArgs {
+    /// What to write
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = RandomKind::U64)]
+    pub kind: RandomKind,
+    /// Number of streams
+    #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = streams)]
+    #[arg(default_value_t = 1)]
+    pub streams: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RandomKind {
+    U64,
+    Uniform,
+    Normal,
 }
 
 /// Train a model by maximum likelihood
@@ -340,6 +452,19 @@ fn count(text: &str) -> Result<usize, String> {
         .ok()
         .filter(|count| (1..=MAX_COUNT).contains(count))
         .ok_or_else(|| format!("expected a whole number from 1 to {MAX_COUNT}"))
+}
+
+fn count_or_zero(text: &str) -> Result<usize, String> {
+    if text == "0" { Ok(0) } else { count(text) }
+}
+
+/// Their states alone take 32 bytes each.
+fn streams(text: &str) -> Result<usize, String> {
+    const MOST: usize = 1 << 24;
+    count(text)
+        .ok()
+        .filter(|&count| count <= MOST)
+        .ok_or_else(|| format!("expected a whole number from 1 to {MOST}"))
 }
 
 fn number(text: &str, accepts: fn(f64) -> bool, expected: &str) -> Result<f64, String> {

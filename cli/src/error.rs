@@ -27,7 +27,9 @@ impl Error {
     /// A library error about the flag or file called `culprit`.
     pub fn about(culprit: impl std::fmt::Display, error: gibbsite::Error) -> Self {
         match error {
-            gibbsite::Error::Diverged { .. } => Self::Library(error),
+            gibbsite::Error::Diverged { .. } | gibbsite::Error::ChainDiverged { .. } => {
+                Self::Library(error)
+            }
             error => Self::Usage(format!("{culprit}: {error}")),
         }
     }
@@ -37,7 +39,10 @@ impl Error {
         let bad_input = match self {
             Error::Usage(_) => true,
             Error::File(error) => error.is_bad_input(),
-            Error::Library(error) => !matches!(error, gibbsite::Error::Diverged { .. }),
+            Error::Library(error) => !matches!(
+                error,
+                gibbsite::Error::Diverged { .. } | gibbsite::Error::ChainDiverged { .. }
+            ),
             Error::System(_) => false,
         };
         ExitCode::from(if bad_input { 2 } else { 1 })

@@ -9,6 +9,7 @@ mod args;
 mod error;
 pub mod io;
 mod plot;
+mod progress;
 mod report;
 mod run;
 mod sheet;

@@ -1,4 +1,4 @@
-//! Curves against the iteration, as SVG.
+//! Curves as SVG.
 
 use plotters::{
     coord::{
@@ -17,9 +17,10 @@ pub struct Curve {
     pub points: Vec<(f64, f64)>,
 }
 
-/// A plot of curves against the iteration.
+/// A plot of curves over a range that starts at 0.
 pub struct Plot {
     pub title: String,
+    pub x_label: &'static str,
     pub y_label: &'static str,
     pub curves: Vec<Curve>,
     /// A dashed horizontal line with its label.
@@ -32,6 +33,8 @@ pub struct Plot {
 
 pub const BLUE: RGBColor = RGBColor(31, 119, 180);
 pub const ORANGE: RGBColor = RGBColor(217, 95, 2);
+pub const GREEN: RGBColor = RGBColor(27, 120, 55);
+pub const PURPLE: RGBColor = RGBColor(118, 42, 131);
 const GRAY: RGBColor = RGBColor(90, 90, 90);
 const GRID: RGBColor = RGBColor(225, 225, 225);
 
@@ -100,7 +103,7 @@ impl Plot {
             .build_cartesian_2d(0.0..last, y_range)?;
         chart
             .configure_mesh()
-            .x_desc("iteration")
+            .x_desc(self.x_label)
             .y_desc(self.y_label)
             .x_label_formatter(&|x| format!("{x}"))
             .y_label_formatter(&|y| short(*y))
@@ -179,7 +182,16 @@ mod tests {
         let curves = vec![Curve { label: "curve".to_owned(), color: BLUE, points }];
         let level = Some((0.5, "level".to_owned()));
         let mark = Some(((1.0, 0.7), "mark".to_owned()));
-        Plot { title: "title".to_owned(), y_label: "y", curves, level, mark, log }.svg()
+        Plot {
+            title: "title".to_owned(),
+            x_label: "iteration",
+            y_label: "y",
+            curves,
+            level,
+            mark,
+            log,
+        }
+        .svg()
     }
 
     #[test]

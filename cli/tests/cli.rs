@@ -338,12 +338,175 @@ fn evaluation_refuses_bad_input() {
     grad(&["--out", "g.safetensors", "--weights", "missing.npy"], "missing.npy");
 }
 
+/// Mean and variance of the coordinates of a file of states.
+fn moments(path: &Path) -> (f64, f64) {
+    let x = io::read_matrix::<f64>(path).unwrap().data;
+    let mean = x.iter().sum::<f64>() / x.len() as f64;
+    (mean, x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / x.len() as f64)
+}
+
+#[test]
+fn every_sampler_draws_from_the_model() {
+    let dir = inputs();
+    let dir = dir.path();
+    // f = 0 under N(0, 2²): samplers have to find a variance of 4.
+    let zero = ModelFile { w: vec![0.0; M], ..model(Domain::Euclidean, Some(2.0), false) };
+    write_model(&dir.join("zero.safetensors"), &zero).unwrap();
+    for (sampler, rest) in [
+        ("ula", &["--step", "0.1"][..]),
+        ("mala", &[]),
+        ("hmc", &["--leapfrog", "3"]),
+        ("baoab", &["--friction", "0.5"]),
+        ("uniform-mh", &["--warm-up", "0"]),
+    ] {
+        let args = [
+            &["sample", "--model", "zero.safetensors", "--sampler", sampler, "--out", "s.npy"][..],
+            &["--chains", "2000", "--steps", "200"],
+            rest,
+        ]
+        .concat();
+        let report = json(dir, &args);
+        let s = io::read_matrix::<f64>(&dir.join("s.npy")).unwrap();
+        assert_eq!((s.rows, s.cols), (2000, D));
+        let (mean, variance) = moments(&dir.join("s.npy"));
+        // 10,000 numbers; ULA's variance is larger by 1 / (1 - h/8).
+        assert!(mean.abs() < 0.1 && (variance / 4.0 - 1.0).abs() < 0.08, "{sampler}: {variance}");
+        let exact = !["ula", "baoab"].contains(&sampler);
+        assert_eq!(report["acceptance"].is_f64(), exact, "{sampler}");
+        assert!(report["rhat_max"].as_f64().unwrap() < 1.5, "{sampler}");
+        assert!(report["ess_min"].as_f64().unwrap() > 1000.0, "{sampler}");
+        assert_eq!(report["step"].is_f64(), sampler != "uniform-mh");
+        assert!(report["seconds"].is_f64());
+        for plot in ["s.trace.svg", "s.acf.svg"] {
+            let svg = fs::read_to_string(dir.join(plot)).unwrap();
+            assert!(svg.contains("</svg>") && !svg.contains("NaN"), "{sampler}: {plot}");
+            fs::remove_file(dir.join(plot)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn samples_depend_on_the_seed_alone() {
+    let dir = inputs();
+    let dir = dir.path();
+    let base = ["sample", "--chains", "50", "--steps", "20", "--no-plots", "--out", "s.npy"];
+    for model in ["sphere.safetensors", "plain.safetensors"] {
+        for sampler in ["ula", "mala", "hmc", "uniform-mh"] {
+            let draw = |rest: &[&str]| {
+                let model = ["--model", model, "--sampler", sampler];
+                succeed(dir, &[&base[..], &model, rest].concat());
+                fs::read(dir.join("s.npy")).unwrap()
+            };
+            let first = draw(&["--threads", "1"]);
+            assert_ne!(first, draw(&["--seed", "1"]), "{sampler}");
+            for isa in isas(dir) {
+                for threads in ["1", "2"] {
+                    let again = draw(&["--isa", &isa, "--threads", threads]);
+                    assert!(first == again, "{sampler}, {model}, {isa}, {threads} threads");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn trajectories_end_in_the_final_states() {
+    let dir = inputs();
+    let dir = dir.path();
+    let args = ["sample", "--model", "plain.safetensors", "--chains", "3", "--steps", "12"];
+    let args = [&args[..], &["--thin", "4", "--no-plots", "--dtype", "f32"]].concat();
+    succeed(dir, &[&args[..], &["--out", "end.npy"]].concat());
+    let report = json(dir, &[&args[..], &["--trajectory", "--out", "all.npy"]].concat());
+    assert_eq!(report["draws"], 3);
+    let header = fs::read(dir.join("all.npy")).unwrap();
+    assert!(text(&header[10..118]).contains("(3, 3, 5)"), "{}", text(&header[10..118]));
+    let end = io::read_matrix::<f32>(&dir.join("end.npy")).unwrap().data;
+    let end: Vec<u8> = end.iter().flat_map(|x| x.to_le_bytes()).collect();
+    assert!(header.ends_with(&end));
+    // Chains start at given points, over again if there are fewer.
+    io::write_npy(&dir.join("init.npy"), &[2, D], &[0.5; 2 * D]).unwrap();
+    let args = ["sample", "--model", "plain.safetensors", "--init", "init.npy", "--steps", "1"];
+    let still = ["--warm-up", "0", "--step", "1e-12", "--no-plots", "--out", "s.npy"];
+    let report = json(dir, &[&args[..], &still].concat());
+    assert_eq!(report["chains"], 2);
+    close(&io::read_matrix::<f64>(&dir.join("s.npy")).unwrap().data, &[0.5; 2 * D], 1e-4);
+}
+
+#[test]
+fn sampling_refuses_bad_input() {
+    let dir = inputs();
+    let dir = dir.path();
+    io::write_npy(&dir.join("wide.npy"), &[2, D + 1], &[0.5; 2 * (D + 1)]).unwrap();
+    io::write_npy(&dir.join("nan.npy"), &[1, D], &[f64::NAN; D]).unwrap();
+    let base = ["sample", "--steps", "5", "--chains", "4", "--out", "s.npy", "--model"];
+    let refuse = |model: &str, rest: &[&str], culprit: &str| {
+        refuse(dir, &[&base[..], &[model], rest].concat(), culprit);
+    };
+    let plain = "plain.safetensors";
+    for model in ["missing.safetensors", "x.npy", "."] {
+        refuse(model, &[], model);
+    }
+    for step in ["0", "-1", "nan", "inf", "x"] {
+        refuse(plain, &["--step", step], "--step");
+    }
+    refuse(plain, &["--sampler", "gibbs"], "gibbs");
+    refuse(plain, &["--sampler", "ula", "--step", "1e200"], "--step");
+    refuse(plain, &["--init", "wide.npy"], "wide.npy");
+    refuse(plain, &["--init", "nan.npy"], "nan.npy");
+    refuse(plain, &["--init", "missing.npy"], "missing.npy");
+    refuse(plain, &["--leapfrog", "3"], "--leapfrog");
+    refuse(plain, &["--friction", "3"], "--friction");
+    refuse(plain, &["--thin", "0"], "--thin");
+    refuse(plain, &["--thin", "6"], "--thin");
+    refuse(plain, &["--sampler", "uniform-mh", "--step", "1"], "--step");
+    refuse("sphere.safetensors", &["--init", "x.npy"], "x.npy");
+    refuse("sphere.safetensors", &["--sampler", "baoab"], "baoab");
+    refuse("bias.safetensors", &["--sampler", "uniform-mh"], "uniform-mh");
+    let huge = ["sample", "--model", plain, "--chains", "1000000000", "--out", "s.npy"];
+    self::refuse(dir, &huge, "--chains");
+    let out = ["sample", "--model", plain, "--out", "s.csv"];
+    self::refuse(dir, &out, "--out");
+}
+
+#[test]
+fn random_numbers_are_those_of_the_streams() {
+    use std::{io::Read, process::Stdio};
+    let dir = tempfile::tempdir().unwrap();
+    let read = |rest: &[&str]| {
+        let args = [&["random", "--seed", "5", "--streams", "3"], rest].concat();
+        let mut child = command(dir.path(), &args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut bytes = vec![0; 24 << 16];
+        child.stdout.take().unwrap().read_exact(&mut bytes).unwrap();
+        // Nobody reads any more, which is no error.
+        assert!(child.wait().unwrap().success());
+        bytes
+    };
+    let words = read(&["--kind", "u64"]);
+    let words: Vec<u64> =
+        words.chunks_exact(8).map(|b| u64::from_le_bytes(b.try_into().unwrap())).collect();
+    let uniforms = read(&["--kind", "uniform"]);
+    let normals = read(&["--kind", "normal"]);
+    let mut streams: Vec<_> = (0..3).map(|c| gibbsite::random::Stream::new(5, c)).collect();
+    let number =
+        |bytes: &[u8], i: usize| f64::from_le_bytes(bytes[8 * i..][..8].try_into().unwrap());
+    for (i, &word) in words.iter().enumerate() {
+        assert_eq!(word, streams[i % 3].bits());
+        assert_eq!(number(&uniforms, i), (word >> 11) as f64 / (1_u64 << 53) as f64);
+    }
+    let mut streams: Vec<_> = (0..3).map(|c| gibbsite::random::Stream::new(5, c)).collect();
+    for i in 0..words.len() {
+        assert_eq!(number(&normals, i), streams[i % 3].normal());
+    }
+    refuse(dir.path(), &["random", "--streams", "0"], "--streams");
+    refuse(dir.path(), &["random", "--kind", "cauchy"], "cauchy");
+}
+
 #[test]
 fn bad_usage_is_refused_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     refuse(dir, &[], "subcommand");
-    refuse(dir, &["sample"], "sample");
+    refuse(dir, &["resample"], "resample");
     refuse(dir, &["info", "extra"], "extra");
     refuse(dir, &["info", "--frobnicate"], "--frobnicate");
     refuse(dir, &["energy"], "--model");

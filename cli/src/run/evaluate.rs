@@ -1,12 +1,11 @@
 //! `gibbsite energy`, `score` and `grad`.
 
-use super::{Context, check_directory};
+use super::{Context, check_out, load_model};
 use crate::{
     Number,
     args::{EvaluateArgs, GradArgs, Input},
     error::{Error, Result},
-    from_f64,
-    io::{self, Matrix, model::ModelFile},
+    io::{self, Matrix},
     report::shown,
     sphere,
 };
@@ -76,15 +75,8 @@ fn load<T: Number>(
     extension: &str,
     context: Context,
 ) -> Result<(ReluEnergy<T>, Matrix<T>)> {
-    if out.extension().is_none_or(|found| found != extension) || out.is_dir() {
-        return Err(Error::Usage(format!(
-            "--out {}: expected the name of a file that ends in .{extension}",
-            shown(out)
-        )));
-    }
-    check_directory("--out", out.parent().unwrap_or(Path::new("")))?;
-    let model = to_model(io::model::read_model(&input.model)?, context)
-        .map_err(|error| Error::about(shown(&input.model), error))?;
+    check_out(out, extension)?;
+    let model = load_model(&input.model, context)?;
     let data: Matrix<T> = io::read_matrix(&input.data)?;
     if data.cols != model.dim() {
         return Err(Error::Usage(format!(
@@ -96,25 +88,6 @@ fn load<T: Number>(
         )));
     }
     Ok((model, data))
-}
-
-fn to_model<T: Number>(file: ModelFile<T>, context: Context) -> gibbsite::Result<ReluEnergy<T>> {
-    let ModelFile { theta, w, b, domain, base_scale, beta } = file;
-    let domain = match domain {
-        io::model::Domain::Sphere => Domain::Sphere,
-        io::model::Domain::Euclidean => Domain::Euclidean,
-    };
-    let mut model = ReluEnergy::new(Rows::new(&theta.data, theta.rows, theta.cols)?, &w)?
-        .with_beta(from_f64(beta))?
-        .with_isa(context.isa)
-        .with_backend(context.backend);
-    if let Some(b) = b {
-        model = model.with_bias(&b)?;
-    }
-    if let Some(scale) = base_scale {
-        model = model.with_base_scale(from_f64(scale))?;
-    }
-    model.with_domain(domain)
 }
 
 fn rows<T>(x: &Matrix<T>) -> Result<Rows<'_, T>> {

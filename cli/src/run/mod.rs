@@ -2,16 +2,20 @@
 
 mod evaluate;
 mod info;
+mod random;
+mod sample;
 mod train;
 
 use crate::{
     Number,
     args::{self, Cli, Command, Dtype, Global},
     error::{Error, Result},
+    from_f64,
+    io::{self, model::ModelFile},
     report::{Voice, shown},
 };
 use clap::{Parser, error::ErrorKind};
-use gibbsite::{Backend, Isa};
+use gibbsite::{Backend, Domain, Isa, ReluEnergy, Rows};
 use std::{env, num::NonZeroUsize, panic, path::Path, process::ExitCode, thread};
 
 /// Runs the program on the arguments of the process.
@@ -135,6 +139,8 @@ fn command<T: Number>(command: &Command, context: Context) -> Result<()> {
         Command::Energy(args) => evaluate::energy::<T>(args, context),
         Command::Score(args) => evaluate::score::<T>(args, context),
         Command::Grad(args) => evaluate::grad::<T>(args, context),
+        Command::Sample(args) => sample::run::<T>(args, context),
+        Command::Random(args) => random::run::<T>(args, context),
         Command::Info => info::run(context),
     }
 }
@@ -149,4 +155,39 @@ fn check_directory(flag: &str, directory: &Path) -> Result<()> {
         };
         Error::Usage(format!("{flag}: cannot write to {}: {reason}", shown(directory)))
     })
+}
+
+/// Checks the name of a file to be written.
+fn check_out(out: &Path, extension: &str) -> Result<()> {
+    if out.extension().is_none_or(|found| found != extension) || out.is_dir() {
+        return Err(Error::Usage(format!(
+            "--out {}: expected the name of a file that ends in .{extension}",
+            shown(out)
+        )));
+    }
+    check_directory("--out", out.parent().unwrap_or(Path::new("")))
+}
+
+fn load_model<T: Number>(path: &Path, context: Context) -> Result<ReluEnergy<T>> {
+    to_model(io::model::read_model(path)?, context)
+        .map_err(|error| Error::about(shown(path), error))
+}
+
+fn to_model<T: Number>(file: ModelFile<T>, context: Context) -> gibbsite::Result<ReluEnergy<T>> {
+    let ModelFile { theta, w, b, domain, base_scale, beta } = file;
+    let domain = match domain {
+        io::model::Domain::Sphere => Domain::Sphere,
+        io::model::Domain::Euclidean => Domain::Euclidean,
+    };
+    let mut model = ReluEnergy::new(Rows::new(&theta.data, theta.rows, theta.cols)?, &w)?
+        .with_beta(from_f64(beta))?
+        .with_isa(context.isa)
+        .with_backend(context.backend);
+    if let Some(b) = b {
+        model = model.with_bias(&b)?;
+    }
+    if let Some(scale) = base_scale {
+        model = model.with_base_scale(from_f64(scale))?;
+    }
+    model.with_domain(domain)
 }

@@ -1,7 +1,6 @@
 //! `gibbsite train`.
 
 mod problem;
-mod progress;
 mod summary;
 
 use super::{Context, check_directory};
@@ -10,6 +9,7 @@ use crate::{
     args::{Estimator, Negative, Optimisation, TrainArgs},
     error::{Error, Result},
     io::Matrix,
+    progress::Progress,
     report::shown,
     sheet,
 };
@@ -18,10 +18,9 @@ use gibbsite::{
     normaliser::{self, LogZ, Method},
     sampler::{Sampler, Start},
     teacher::Teacher,
-    train::{self, NegativePhase, TrainOptions, Trained},
+    train::{self, NegativePhase, Record, TrainOptions, Trained},
 };
 use problem::{Problem, check_size, rows};
-use progress::Progress;
 use std::{fs, path::Path, time::Instant};
 use summary::{Point, Results, Summary, ToTeacher};
 
@@ -66,14 +65,14 @@ fn train_and_write<T: Number>(
         let teacher = teacher.map(|teacher| to_teacher(teacher, model, KL_POINTS, seed));
         let (record, seconds) = (record.clone(), training.elapsed().as_secs_f64());
         let point = Point { record, seconds, teacher: teacher.transpose()? };
-        progress.show(&point);
+        progress.show(point.record.iteration, || describe(&point));
         history.push(point);
         Ok(())
     });
     let Trained { model, best, .. } =
         trained.map_err(|error| Error::about(&problem.name, error))?;
     let training_seconds = training.elapsed().as_secs_f64();
-    progress.evaluating(best.iteration);
+    progress.note(format_args!("evaluating the chosen iterate, {}", best.iteration));
 
     let log_z = normaliser::log_z(&model, seed)?;
     let test = cross_entropy(&model, &problem.test, &log_z)?;
@@ -283,3 +282,17 @@ fn samples<T: Number>(model: &ReluEnergy<T>, log_z: &LogZ<T>, seed: u64) -> Resu
 
 /// Sets the noise of the sheet's chains apart from that of training.
 const SAMPLE_SEED: u64 = 1 << 63;
+
+/// Short enough for a terminal of 80 columns, the most important first.
+fn describe(point: &Point) -> String {
+    let Record { validation_cross_entropy, log_z, log_z_se, ess, f1_norm, .. } = point.record;
+    let mut text = format!("validation {validation_cross_entropy:.4}");
+    if let Some(teacher) = &point.teacher {
+        text += &format!(" · KL {:.4}", teacher.kl);
+    }
+    text += &format!(" · log Z {log_z:.4}±{log_z_se:.4} · ESS {ess:.0} · F1 norm {f1_norm:.2}");
+    if let Some(acceptance) = point.record.acceptance {
+        text += &format!(" · accepted {:.0} %", 100.0 * acceptance);
+    }
+    text
+}

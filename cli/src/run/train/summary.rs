@@ -224,6 +224,7 @@ impl<T: Number> Results<'_, T> {
         let best = self.best;
         Plot {
             title: self.title("Cross-entropy"),
+            x_label: "iteration",
             y_label: "nats relative to the base measure",
             curves: vec![
                 self.curve("training data", BLUE, |point| point.record.train_cross_entropy),
@@ -245,6 +246,7 @@ impl<T: Number> Results<'_, T> {
         let chosen = self.history.iter().find(|point| point.record == *self.best)?;
         self.problem.teacher.as_ref().map(|_| Plot {
             title: self.title("Distance to the teacher"),
+            x_label: "iteration",
             y_label: "KL(teacher | model) in nats",
             curves: vec![self.curve("model", BLUE, kl)],
             level: None,
