@@ -9,7 +9,7 @@ use crate::{
     data::dot,
     parallel,
     random::Stream,
-    sampler::{Sampler, Start},
+    sampler::{Chains, Sampler, Start},
 };
 use gibbsite_kernels::noise::{self, STREAMS, Streams, reference::key};
 
@@ -139,11 +139,53 @@ pub fn annealed<T: Real>(
     seed: u64,
     bank: u64,
 ) -> Result<LogZ<T>> {
-    let d = model.dim();
-    let base = Base::of(model)?;
-    if chains == 0 {
-        return Err(Error::Zero { what: "the number of chains" });
+    forward(model, chains, temperatures, seed, bank).map(|(estimate, _)| estimate)
+}
+
+/// Bounds of log Z that hold in expectation.
+#[derive(Clone, Debug)]
+pub struct Bracket<T> {
+    /// Annealed from the base to the model: not above log Z in expectation.
+    pub lower: LogZ<T>,
+    /// Annealed from the model to the base: not below log Z in expectation, if the chains it starts from have the model's law.
+    pub upper: f64,
+    /// Standard error of `upper`.
+    pub upper_std_error: f64,
+}
+
+/// log Z between two bounds, by annealed importance sampling both ways (Grosse, Ghahramani and Adams 2015). The way
+/// back starts where the way forth ended, after as many moves under the model itself.
+///
+/// # Errors
+/// As [`annealed`].
+pub fn bracket<T: Real>(
+    model: &ReluEnergy<T>,
+    chains: usize,
+    temperatures: usize,
+    seed: u64,
+    bank: u64,
+) -> Result<Bracket<T>> {
+    let (lower, mut walkers) = forward(model, chains, temperatures, seed, bank)?;
+    walkers.run(model, temperatures)?;
+    let steps = (0..temperatures).rev();
+    let log_weights = anneal(model, &mut walkers, steps, -1.0 / temperatures as f64)?;
+    // These weights average to 1/Z.
+    let back = weigh(log_weights, Vec::<T>::new(), Method::Annealed)?;
+    Ok(Bracket { lower, upper: -back.value, upper_std_error: back.std_error })
+}
+
+/// The way from the base to the model, and the chains at its end.
+fn forward<T: Real>(
+    model: &ReluEnergy<T>,
+    chains: usize,
+    temperatures: usize,
+    seed: u64,
+    bank: u64,
+) -> Result<(LogZ<T>, Chains<T>)> {
+    if chains == 0 || temperatures == 0 {
+        return Err(Error::Zero { what: "the number of chains and of temperatures" });
     }
+    let (d, base) = (model.dim(), Base::of(model)?);
     let start = base_samples(base, chains, d, seed, bank);
     let scale = match base {
         Base::Sphere => 1.0 / d as f64,
@@ -154,20 +196,37 @@ pub fn annealed<T: Real>(
         .seed(key(seed, bank))
         .start(Start::Points(Rows::new(&start, chains, d)?))
         .build(model)?;
+    let steps = 1..=temperatures;
+    let log_weights = anneal(model, &mut walkers, steps, 1.0 / temperatures as f64)?;
+    let points = walkers.states().as_slice().to_vec();
+    Ok((weigh(log_weights, points, Method::Annealed)?, walkers))
+}
+
+/// Takes chains to the inverse temperatures t |difference| β in turn, each `difference` β after the one before; returns the
+/// logarithms of their weights.
+fn anneal<T: Real>(
+    model: &ReluEnergy<T>,
+    walkers: &mut Chains<T>,
+    steps: impl Iterator<Item = usize>,
+    difference: f64,
+) -> Result<Vec<f64>> {
+    let chains = walkers.states().rows();
     let mut log_weights = vec![0.0; chains];
     let mut energy = vec![T::ZERO; chains];
-    let beta = model.beta().to_f64() / temperatures.max(1) as f64;
+    let difference = model.beta().to_f64() * difference;
     let mut tempered = model.clone();
-    for t in 1..=temperatures {
+    for t in steps {
         model.energy(walkers.states(), &mut energy)?;
         for (log_weight, f) in log_weights.iter_mut().zip(&energy) {
-            *log_weight -= beta * f.to_f64();
+            *log_weight -= difference * f.to_f64();
         }
-        tempered = tempered.with_beta(T::from_f64(beta * t as f64))?;
-        walkers.run_adapting(&tempered, 1)?;
+        // Nothing is weighed after the last move to the base.
+        if t > 0 {
+            tempered = tempered.with_beta(T::from_f64(difference.abs() * t as f64))?;
+            walkers.run_adapting(&tempered, 1)?;
+        }
     }
-    let points = walkers.states().as_slice().to_vec();
-    weigh(log_weights, points, Method::Annealed)
+    Ok(log_weights)
 }
 
 /// [`importance_sampling`] with 100,000 points where that is enough (an effective sample size of 1,000), otherwise
@@ -186,7 +245,8 @@ pub fn log_z<T: Real>(model: &ReluEnergy<T>, seed: u64) -> Result<LogZ<T>> {
 /// Where [`log_z`]'s streams are, away from those of training.
 const NORMALISER_STREAMS: u64 = 1 << 48;
 
-fn weigh<T>(log_weights: Vec<f64>, points: Vec<T>, method: Method) -> Result<LogZ<T>> {
+/// An estimate from points and the logarithms of their weights, whose mean estimates Z.
+pub(crate) fn weigh<T>(log_weights: Vec<f64>, points: Vec<T>, method: Method) -> Result<LogZ<T>> {
     let n = log_weights.len() as f64;
     if log_weights.is_empty() {
         return Err(Error::Zero { what: "the number of points behind log Z" });

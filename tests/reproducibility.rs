@@ -101,7 +101,7 @@ fn training_does_not_depend_on_threads() {
     let phases = [
         (Domain::Sphere, NegativePhase::Bank { size: 500 }),
         (Domain::Sphere, NegativePhase::Independence { chains: 200, steps: 3 }),
-        (Domain::Sphere, NegativePhase::Persistent { chains: 200, steps: 2 }),
+        (Domain::Sphere, NegativePhase::Persistent { chains: 200, steps: 2, restart: 0.05 }),
         (Domain::Euclidean, NegativePhase::Auto),
     ];
     for (domain, negative) in phases {

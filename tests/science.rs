@@ -9,7 +9,7 @@ use gibbsite::{
     normaliser::{self, Base, base_samples},
     sampler::{IndependenceMetropolis, Sampler, Start},
     teacher::{self, Teacher},
-    train::{Regime, TrainOptions, maximum_likelihood},
+    train::{NegativePhase, Regime, TrainOptions, maximum_likelihood},
 };
 
 #[test]
@@ -308,19 +308,42 @@ fn euclidean_training_finds_a_shifted_gaussian() {
         x
     };
     let (train, validation) = (draw(40), draw(41));
-    let options = TrainOptions {
-        domain: Domain::Euclidean,
-        bias: true,
-        neurons: 100,
-        iterations: 600,
-        ..TrainOptions::default()
-    };
     let x = |x| Rows::new(x, n, d).unwrap();
-    let trained = maximum_likelihood(x(&train), x(&validation), &options, |_, _| Ok(())).unwrap();
-    let s2 = trained.model.base_scale().unwrap().powi(2);
-    assert!((s2 - 3.5).abs() < 0.2, "{s2}");
-    // KL(N(μ, I) | N(0, s² I)) = (d/s² + |μ|²/s² - d + d log s²) / 2 is what the truth gains over the base.
-    let gain = 0.5 * (2.0 / s2 + 5.0 / s2 - 2.0 + 2.0 * s2.ln());
-    let got = -trained.best.validation_cross_entropy;
-    assert!(got > 0.9 * gain && got < gain + 0.05, "{got} of {gain}");
+    for (negative, share) in [
+        (NegativePhase::Auto, 0.9),
+        (NegativePhase::Persistent { chains: 1000, steps: 10, restart: 0.05 }, 0.9),
+        (NegativePhase::Jarzynski { chains: 1000 }, 0.9),
+        // Biased: its chains are close to the data.
+        (NegativePhase::Contrastive { chains: 1000, steps: 10 }, 0.5),
+    ] {
+        let options = TrainOptions {
+            domain: Domain::Euclidean,
+            bias: true,
+            neurons: 100,
+            iterations: 600,
+            negative,
+            ..TrainOptions::default()
+        };
+        let trained =
+            maximum_likelihood(x(&train), x(&validation), &options, |_, _| Ok(())).unwrap();
+        let s2 = trained.model.base_scale().unwrap().powi(2);
+        assert!((s2 - 3.5).abs() < 0.2, "{s2}");
+        // KL(N(μ, I) | N(0, s² I)) = (d/s² + |μ|²/s² - d + d log s²) / 2 is what the truth gains over the base.
+        let gain = 0.5 * (2.0 / s2 + 5.0 / s2 - 2.0 + 2.0 * s2.ln());
+        let got = -trained.best.validation_cross_entropy;
+        println!("{negative:?}: {got:.4} of {gain:.4}");
+        assert!(got > share * gain && got < gain + 0.05, "{negative:?}: {got} of {gain}");
+    }
+}
+
+#[test]
+fn annealing_both_ways_brackets_log_z() {
+    let teacher = Teacher::<f64>::named("j4w7.5", 6, 3).unwrap();
+    let exact = normaliser::importance_sampling(teacher.model(), 1_000_000, 5, 0).unwrap();
+    let bracket = normaliser::bracket(teacher.model(), 4000, 30, 1, 0).unwrap();
+    let (lower, upper) = (bracket.lower.value, bracket.upper);
+    println!("{lower:.4} to {upper:.4}, by importance sampling {:.4}", exact.value);
+    assert!(lower - 4.0 * bracket.lower.std_error < exact.value);
+    assert!(upper + 4.0 * bracket.upper_std_error > exact.value);
+    assert!((upper - lower).abs() < 0.1);
 }

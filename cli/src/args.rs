@@ -374,7 +374,8 @@ pub struct Optimisation {
     #[arg(default_value_t = TrainOptions::default().evaluate_every)]
     pub evaluate_every: usize,
     /// Where samples of the model come from: a reweighted bank, Metropolis chains with independent
-    /// proposals, or persistent Langevin chains
+    /// proposals, persistent Langevin chains, Langevin chains from the data (CD-k), or, in R^d,
+    /// persistent chains with Jarzynski's weights
     #[arg(long, value_name = "NAME", value_enum, default_value_t = Negative::Auto)]
     pub negative: Negative,
     /// Number of chains [default: 1000]
@@ -383,6 +384,9 @@ pub struct Optimisation {
     /// Moves of every chain per iteration [default: 10]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
     pub steps: Option<usize>,
+    /// Share of the persistent chains that start afresh at every iteration [default: 0]
+    #[arg(long, value_name = "FRACTION", allow_negative_numbers = true, value_parser = fraction)]
+    pub restart: Option<f64>,
     /// Points in the bank, drawn afresh at every iteration [default: 3000]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
     pub bank_size: Option<usize>,
@@ -403,6 +407,8 @@ pub enum Negative {
     Bank,
     Independence,
     Persistent,
+    Contrastive,
+    Jarzynski,
 }
 
 /// Height and width in pixels.

@@ -2,8 +2,8 @@
 
 use super::TrainOptions;
 use crate::{
-    Domain, ParamGrad, Real, ReluEnergy, Result, Rows,
-    normaliser::{self, Base},
+    Domain, Energy, Error, ParamGrad, Real, ReluEnergy, Result, Rows, RowsMut,
+    normaliser::{self, Base, LogZ, Method},
     sampler::{Chains, IndependenceMetropolis, Sampler, Start},
 };
 
@@ -34,11 +34,30 @@ pub enum NegativePhase {
         chains: usize,
         /// Moves per iteration.
         steps: usize,
+        /// Share of the chains that start afresh from the base at every iteration, the replay buffer of Du and Mordatch
+        /// (2019), who take 0.05.
+        restart: f64,
+    },
+    /// The same chains, but started at data points at every iteration: contrastive divergence, CD-k with k = `steps`
+    /// (Hinton 2002). Quick and biased.
+    Contrastive {
+        /// Number of chains.
+        chains: usize,
+        /// Moves per iteration.
+        steps: usize,
+    },
+    /// Persistent unadjusted chains with Jarzynski's weights, which account for the change of the model at every iteration and
+    /// for the bias of the moves: expectations are unbiased for any step size (Carbone, Hua, Coste and Vanden-Eijnden 2023). One move
+    /// per iteration, resampled when the effective sample size falls below half of the chains; R^d only.
+    Jarzynski {
+        /// Number of chains.
+        chains: usize,
     },
 }
 
 const DEFAULT_BANK: usize = 3000;
-const DEFAULT_PERSISTENT: (usize, usize) = (1000, 10);
+const DEFAULT_CHAINS: usize = 1000;
+const DEFAULT_STEPS: usize = 10;
 
 /// Effective sample size at which `Auto` leaves the bank for chains.
 const LEAST_ESS: f64 = 100.0;
@@ -49,11 +68,22 @@ const ULA_STEP: f64 = 0.01;
 /// Streams of the banks: one range per iteration.
 const BANK_STREAMS: u64 = 1 << 36;
 const CHAIN_START_STREAMS: u64 = 1 << 37;
+/// Banks that chains restart from.
+const RESTART_STREAMS: u64 = 1 << 38;
 
 enum Negative<T> {
     Bank { size: usize, auto: bool },
     Independence { chains: IndependenceMetropolis<T>, steps: usize },
-    Persistent { chains: Chains<T>, steps: usize },
+    Chains { chains: Chains<T>, steps: usize, refresh: Refresh },
+    Jarzynski(Jarzynski<T>),
+}
+
+/// Which chains start afresh before they move.
+enum Refresh {
+    /// This share, from the base.
+    Base(f64),
+    /// All, from the data.
+    Data,
 }
 
 /// Estimates `E_data[∂f] - E_model[∂f]`.
@@ -73,23 +103,48 @@ impl<T: Real> Gradient<T> {
     pub(super) fn new(model: &ReluEnergy<T>, train: &[T], options: &TrainOptions) -> Result<Self> {
         let data = train.len() / model.dim();
         let seed = options.seed;
-        let persistent = |(chains, steps)| -> Result<_> {
-            let base = Base::of(model)?;
-            let d = model.dim();
-            let start = normaliser::base_samples(base, chains, d, seed, CHAIN_START_STREAMS);
-            persistent(model, Rows::new(&start, chains, d)?, steps, seed)
+        let d = model.dim();
+        let from_base = |chains, steps, refresh| -> Result<_> {
+            let start =
+                normaliser::base_samples(Base::of(model)?, chains, d, seed, CHAIN_START_STREAMS);
+            let start = Rows::new(&start, chains, d)?;
+            Ok(Negative::Chains { chains: chains_from(model, start, seed)?, steps, refresh })
         };
         let negative = match (options.negative, options.domain) {
             (NegativePhase::Auto, Domain::Sphere) => {
                 Negative::Bank { size: DEFAULT_BANK, auto: true }
             }
-            (NegativePhase::Auto, Domain::Euclidean) => persistent(DEFAULT_PERSISTENT)?,
+            (NegativePhase::Auto, Domain::Euclidean) => {
+                from_base(DEFAULT_CHAINS, DEFAULT_STEPS, Refresh::Base(0.0))?
+            }
             (NegativePhase::Bank { size }, _) => Negative::Bank { size, auto: false },
             (NegativePhase::Independence { chains, steps }, _) => Negative::Independence {
                 chains: IndependenceMetropolis::new(model, chains, seed)?,
                 steps,
             },
-            (NegativePhase::Persistent { chains, steps }, _) => persistent((chains, steps))?,
+            (NegativePhase::Persistent { chains, steps, restart }, _) => {
+                if !(0.0..=1.0).contains(&restart) {
+                    return Err(Error::parameter("share of restarts", "within 0 to 1", restart));
+                }
+                from_base(chains, steps, Refresh::Base(restart))?
+            }
+            (NegativePhase::Contrastive { chains, steps }, _) => {
+                from_base(chains, steps, Refresh::Data)?
+            }
+            (NegativePhase::Jarzynski { chains }, Domain::Euclidean) => {
+                let start = normaliser::base_samples(
+                    Base::of(model)?,
+                    chains,
+                    d,
+                    seed,
+                    CHAIN_START_STREAMS,
+                );
+                Negative::Jarzynski(Jarzynski::new(model, Rows::new(&start, chains, d)?, seed)?)
+            }
+            (NegativePhase::Jarzynski { .. }, Domain::Sphere) => {
+                let expected = "another one on the sphere";
+                return Err(Error::parameter("negative phase", expected, "jarzynski"));
+            }
         };
         Ok(Self {
             x: train.to_vec(),
@@ -114,10 +169,11 @@ impl<T: Real> Gradient<T> {
                 let bank = BANK_STREAMS + self.iteration;
                 let log_z = normaliser::importance_sampling(model, size, self.seed, bank)?;
                 if auto && log_z.ess < LEAST_ESS {
-                    let (chains, steps) = DEFAULT_PERSISTENT;
-                    let start = log_z.resample(chains, self.seed);
-                    let start = Rows::new(&start, chains, d)?;
-                    self.negative = persistent(model, start, steps, self.seed)?;
+                    let start = log_z.resample(DEFAULT_CHAINS, self.seed);
+                    let chains =
+                        chains_from(model, Rows::new(&start, DEFAULT_CHAINS, d)?, self.seed)?;
+                    let (steps, refresh) = (DEFAULT_STEPS, Refresh::Base(0.0));
+                    self.negative = Negative::Chains { chains, steps, refresh };
                     return self.at(model);
                 }
                 self.x.extend_from_slice(&log_z.points);
@@ -129,12 +185,39 @@ impl<T: Real> Gradient<T> {
                 self.acceptance.1 += 1;
                 extend(&mut self.x, &mut self.weights, chains.states());
             }
-            Negative::Persistent { chains, steps } => {
+            Negative::Chains { chains, steps, refresh } => {
+                let n = chains.states().rows();
+                match *refresh {
+                    Refresh::Base(0.0) => {}
+                    Refresh::Base(share) => {
+                        let bank = RESTART_STREAMS + self.iteration;
+                        let base = Base::of(model)?;
+                        let fresh = normaliser::base_samples(base, n, d, self.seed, bank);
+                        chains.restart(share, Rows::new(&fresh, n, d)?)?;
+                    }
+                    Refresh::Data => {
+                        // Other data points in every iteration, all of them in turn.
+                        let first = (self.iteration as usize).wrapping_mul(n) % self.data;
+                        let data = Rows::new(&self.x, self.data, d)?;
+                        let start: Vec<T> = (0..n)
+                            .flat_map(|c| data.row((first + c) % self.data))
+                            .copied()
+                            .collect();
+                        chains.restart(1.0, Rows::new(&start, n, d)?)?;
+                    }
+                }
                 if let Some(acceptance) = chains.run_adapting(model, *steps)?.acceptance {
                     self.acceptance.0 += acceptance;
                     self.acceptance.1 += 1;
                 }
                 extend(&mut self.x, &mut self.weights, chains.states());
+            }
+            Negative::Jarzynski(walkers) => {
+                walkers.follow(model)?;
+                self.x.extend_from_slice(walkers.chains.states().as_slice());
+                let weights = walkers.estimate()?.weights;
+                self.weights.extend(weights.iter().map(|&weight| T::from_f64(-weight)));
+                walkers.advance(model)?;
             }
         }
         let x = Rows::new(&self.x, self.weights.len(), d)?;
@@ -149,20 +232,98 @@ impl<T: Real> Gradient<T> {
     }
 }
 
-fn persistent<T: Real>(
-    model: &ReluEnergy<T>,
-    start: Rows<'_, T>,
-    steps: usize,
-    seed: u64,
-) -> Result<Negative<T>> {
+fn chains_from<T: Real>(model: &ReluEnergy<T>, start: Rows<'_, T>, seed: u64) -> Result<Chains<T>> {
     let d = start.cols() as f64;
     let sampler = match model.domain() {
         Domain::Sphere => Sampler::mala(0.5 / d),
         Domain::Euclidean => Sampler::ula(ULA_STEP / d),
     };
-    let chains =
-        sampler.chains(start.rows()).seed(seed).start(Start::Points(start)).build(model)?;
-    Ok(Negative::Persistent { chains, steps })
+    sampler.chains(start.rows()).seed(seed).start(Start::Points(start)).build(model)
+}
+
+/// Unadjusted chains whose weights e^A follow the model.
+///
+/// A move from x to y under the model k, followed by the change to the model k+1, adds α_k(x, y) - α_(k+1)(y, x) to A, with
+/// α_k(x, y) = U_k(x) + ½ (y - x)·∇U_k(x) + ¼ h |∇U_k(x)|²: the logarithm of the ratio of the way back to the way there.
+struct Jarzynski<T> {
+    chains: Chains<T>,
+    log_weights: Vec<f64>,
+    /// Where the last move came from, and its α; empty before the first.
+    before: Vec<T>,
+    alpha: Vec<f64>,
+    seed: u64,
+    resampled: u64,
+}
+
+impl<T: Real> Jarzynski<T> {
+    fn new(model: &ReluEnergy<T>, start: Rows<'_, T>, seed: u64) -> Result<Self> {
+        let chains = chains_from(model, start, seed)?;
+        // The base is the model without its energy: what the first model adds is weighed here.
+        let mut energy = vec![T::ZERO; start.rows()];
+        model.energy(start, &mut energy)?;
+        let log_weights = energy.iter().map(|f| -(model.beta() * *f).to_f64()).collect();
+        let (before, alpha) = (Vec::new(), Vec::new());
+        Ok(Self { chains, log_weights, before, alpha, seed, resampled: 0 })
+    }
+
+    /// α(x, y) under a model.
+    fn alpha(&self, model: &ReluEnergy<T>, x: &[T], y: &[T]) -> Result<Vec<f64>> {
+        let (n, d) = (self.log_weights.len(), self.chains.states().cols());
+        let mut potential = vec![T::ZERO; n];
+        let mut score = vec![T::ZERO; n * d];
+        let scores = RowsMut::new(&mut score, n, d)?;
+        model.potential_score(Rows::new(x, n, d)?, Some(&mut potential), Some(scores))?;
+        let step = self.chains.step();
+        let rows = x.chunks_exact(d).zip(y.chunks_exact(d)).zip(score.chunks_exact(d));
+        Ok(rows
+            .zip(&potential)
+            .map(|(((x, y), score), potential)| {
+                let (mut along, mut square) = (0.0, 0.0);
+                for k in 0..d {
+                    let s = score[k].to_f64();
+                    along -= (y[k].to_f64() - x[k].to_f64()) * s;
+                    square += s * s;
+                }
+                potential.to_f64() + 0.5 * along + 0.25 * step * square
+            })
+            .collect())
+    }
+
+    /// Weighs the last move and the change to `model` since.
+    fn follow(&mut self, model: &ReluEnergy<T>) -> Result<()> {
+        if self.before.is_empty() {
+            return Ok(());
+        }
+        let back = self.alpha(model, self.chains.states().as_slice(), &self.before)?;
+        for ((log_weight, there), back) in self.log_weights.iter_mut().zip(&self.alpha).zip(back) {
+            *log_weight += there - back;
+        }
+        let estimate = self.estimate()?;
+        let n = self.log_weights.len();
+        if estimate.ess < 0.5 * n as f64 {
+            // Equal weights with the same mean, so that log Z goes on.
+            let start = estimate.resample(n, self.seed ^ self.resampled);
+            self.resampled += 1;
+            let d = self.chains.states().cols();
+            self.chains.restart(1.0, Rows::new(&start, n, d)?)?;
+            self.log_weights.fill(estimate.value);
+        }
+        Ok(())
+    }
+
+    /// Moves under `model`.
+    fn advance(&mut self, model: &ReluEnergy<T>) -> Result<()> {
+        self.before = self.chains.states().as_slice().to_vec();
+        self.chains.run(model, 1)?;
+        self.alpha = self.alpha(model, &self.before, self.chains.states().as_slice())?;
+        Ok(())
+    }
+
+    /// log Z with the chains as weighted points.
+    fn estimate(&self) -> Result<LogZ<T>> {
+        let points = self.chains.states().as_slice().to_vec();
+        normaliser::weigh(self.log_weights.clone(), points, Method::Annealed)
+    }
 }
 
 /// Appends the chains' states with the weight -1/chains each.

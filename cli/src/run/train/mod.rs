@@ -186,11 +186,19 @@ fn options(args: &TrainArgs, context: Context) -> Result<TrainOptions> {
 }
 
 fn negative_phase(flags: &Optimisation) -> Result<NegativePhase> {
-    let &Optimisation { negative, chains, steps, bank_size, .. } = flags;
-    let has_chains = matches!(negative, Negative::Independence | Negative::Persistent);
+    let &Optimisation { negative, chains, steps, restart, bank_size, .. } = flags;
+    let has_chains = !matches!(negative, Negative::Auto | Negative::Bank);
+    let has_steps = has_chains && negative != Negative::Jarzynski;
+    let persistent = negative == Negative::Persistent;
     for (flag, given, fits, needs) in [
-        ("--chains", chains.is_some(), has_chains, "independence or persistent"),
-        ("--steps", steps.is_some(), has_chains, "independence or persistent"),
+        (
+            "--chains",
+            chains.is_some(),
+            has_chains,
+            "independence, persistent, contrastive or jarzynski",
+        ),
+        ("--steps", steps.is_some(), has_steps, "independence, persistent or contrastive"),
+        ("--restart", restart.is_some(), persistent, "persistent"),
         ("--bank-size", bank_size.is_some(), negative == Negative::Bank, "bank"),
     ] {
         if given && !fits {
@@ -202,7 +210,11 @@ fn negative_phase(flags: &Optimisation) -> Result<NegativePhase> {
         Negative::Auto => NegativePhase::Auto,
         Negative::Bank => NegativePhase::Bank { size: bank_size.unwrap_or(BANK) },
         Negative::Independence => NegativePhase::Independence { chains, steps },
-        Negative::Persistent => NegativePhase::Persistent { chains, steps },
+        Negative::Persistent => {
+            NegativePhase::Persistent { chains, steps, restart: restart.unwrap_or(0.0) }
+        }
+        Negative::Contrastive => NegativePhase::Contrastive { chains, steps },
+        Negative::Jarzynski => NegativePhase::Jarzynski { chains },
     })
 }
 
