@@ -3,6 +3,8 @@
 
 #[path = "shared/problem.rs"]
 mod problem;
+#[path = "shared/values.rs"]
+mod values;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use gibbsite_kernels::{Isa, Real, registry::entries};

@@ -157,9 +157,7 @@ impl<'a, T: Real> Sampler<'a, T> {
         check_step(self.step)?;
         match self.method {
             Method::Ula { noise, bounds } => {
-                if !(noise >= 0.0 && noise.is_finite()) {
-                    return Err(Error::parameter("noise", "not negative and finite", noise));
-                }
+                check_noise(noise)?;
                 if bounds.is_some() && sphere {
                     return Err(Error::parameter("bounds", "absent on the sphere", "bounds"));
                 }
@@ -261,6 +259,13 @@ fn check_step(step: f64) -> Result<()> {
     }
 }
 
+fn check_noise(noise: f64) -> Result<()> {
+    match noise >= 0.0 && noise.is_finite() {
+        true => Ok(()),
+        false => Err(Error::parameter("noise", "not negative and finite", noise)),
+    }
+}
+
 /// A population of chains, one row each, that move in step. Made by [`Sampler::build`].
 ///
 /// The energy is given with every call, so it may change in between, as it does in training.
@@ -317,6 +322,18 @@ impl<T: Real> Chains<T> {
     pub fn set_step(&mut self, step: f64) -> Result<()> {
         check_step(step)?;
         self.step = step;
+        Ok(())
+    }
+
+    /// Changes the factor of ULA's noise, as a schedule does; has no effect on other samplers.
+    ///
+    /// # Errors
+    /// If it is negative or not finite.
+    pub fn set_noise(&mut self, factor: f64) -> Result<()> {
+        check_noise(factor)?;
+        if let Method::Ula { noise, .. } = &mut self.method {
+            *noise = factor;
+        }
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Problems of the registry, with data.
 
+use super::values::values;
 use gibbsite_kernels::{
     Isa, Real, Scratch,
     registry::{Call, Entry, Shape},
@@ -17,15 +18,6 @@ pub fn shape((n, d, m): (usize, usize, usize)) -> Shape {
 /// How results name a shape.
 pub fn shape_name(Shape { n, d, m, .. }: Shape) -> String {
     format!("n={n},d={d},m={m}")
-}
-
-/// `len` values of mean 0 and variance about 1, the same in every run.
-pub fn values<T: Real>(len: usize, mut seed: u64) -> Vec<T> {
-    let mut uniform = move || {
-        seed = seed.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(1);
-        (seed >> 32) as f64 / 2.0_f64.powi(31) - 1.0
-    };
-    (0..len).map(|_| T::from_f64(uniform() + uniform() + uniform())).collect()
 }
 
 /// A kernel with its arrays.

@@ -1,0 +1,275 @@
+//! Noise, Langevin updates and whole chains against scalar code of `rand_distr` and `rand_xoshiro`, chains also with
+//! unfused scores by faer.
+//!
+//! `cargo bench --bench sampling [FILTER]` times with criterion; with `-- --table` all ways take turns on one thread, each
+//! keeps its shortest processor time, and ratios of one run are printed. `--test` runs everything once, and small.
+//!
+//! Counted are: for noise and updates values per second, and for updates the share of the bandwidth of a copy (an
+//! update reads two arrays and writes one, a copy reads and writes one); for chains 4md flops per step, as a share of
+//! the measured peak.
+
+#[path = "shared/chains.rs"]
+mod chains;
+#[path = "shared/unfused.rs"]
+mod unfused;
+#[path = "shared/values.rs"]
+mod values;
+
+use chains::MultiplyAdd;
+use cpu_time::ThreadTime;
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
+use faer::traits::RealField;
+use gibbsite_kernels::{
+    Isa, Rows, RowsMut, Scratch,
+    chain::{self, Chains, Moving, ReluTarget, Rule, Space},
+    noise::{self, Streams},
+    registry::Shape,
+    relu::Panel,
+};
+use rand_core::SeedableRng;
+use rand_distr::{Distribution, StandardNormal};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use std::{env, time::Duration};
+use unfused::Unfused;
+use values::values;
+
+/// `(chains, dimension)` of noise and updates: within a cache, and far beyond.
+const SIZES: [(usize, usize); 2] = [(1_000, 100), (10_000, 1_000)];
+
+/// `(dimension, neurons)` of chains.
+const MODELS: [(usize, usize); 2] = [(15, 500), (64, 1_024)];
+const CHAINS: usize = 1_024;
+const STEPS: usize = 100;
+
+/// ε = √(2h).
+const STEP: f64 = 0.1;
+
+/// The same work, done in several ways.
+struct Task {
+    name: String,
+    /// Values or flops.
+    elements: u64,
+    /// Name and what it does; the last one is the plain way.
+    ways: Vec<(String, Box<dyn FnMut()>)>,
+    /// Flops per second that an instruction set can do, for chains.
+    peak: Option<fn(Isa) -> f64>,
+}
+
+fn levels() -> impl Iterator<Item = Isa> {
+    Isa::available().filter(|&isa| isa <= Isa::best() && isa != Isa::Scalar)
+}
+
+/// An element type that all ways know.
+trait Element: MultiplyAdd + RealField {
+    fn normal(rng: &mut Xoshiro256PlusPlus) -> Self;
+}
+
+impl Element for f32 {
+    fn normal(rng: &mut Xoshiro256PlusPlus) -> f32 {
+        StandardNormal.sample(rng)
+    }
+}
+
+impl Element for f64 {
+    fn normal(rng: &mut Xoshiro256PlusPlus) -> f64 {
+        StandardNormal.sample(rng)
+    }
+}
+
+fn normals<T: Element>((n, d): (usize, usize)) -> Task {
+    let mut ways: Vec<(String, Box<dyn FnMut()>)> = Vec::new();
+    for isa in levels() {
+        let (mut streams, mut out) = (Streams::<T>::range(1, 0, n), vec![T::ZERO; n * d]);
+        let run = move || {
+            noise::normals(isa, &mut streams, RowsMut::new(&mut out, n, d).expect("n x d"));
+        };
+        ways.push((isa.to_string(), Box::new(run)));
+    }
+    let (mut rng, mut out) = (Xoshiro256PlusPlus::seed_from_u64(1), vec![T::ZERO; n * d]);
+    let plain = move || out.iter_mut().for_each(|out| *out = T::normal(&mut rng));
+    ways.push(("rand_distr".to_owned(), Box::new(plain)));
+    let name = format!("normals/{}/n={}", T::NAME, n * d);
+    Task { name, elements: (n * d) as u64, ways, peak: None }
+}
+
+fn update<T: Element>((n, d): (usize, usize)) -> Task {
+    let rule = Rule::Unadjusted { step: T::from_f64(STEP), noise: T::ONE, bounds: None };
+    let mut ways: Vec<(String, Box<dyn FnMut()>)> = Vec::new();
+    for isa in levels() {
+        let (mut x, score) = (values::<T>(n * d, 1), values::<T>(n * d, 2));
+        // ULA leaves them alone.
+        let (mut velocity, mut energy) = (vec![T::ZERO; n * d], vec![T::ZERO; n]);
+        let (mut streams, mut scratch) = (Streams::<T>::range(1, 0, n), Scratch::default());
+        let scale = vec![T::ONE; d];
+        let run = move || {
+            let rows = |data| RowsMut::new(data, n, d).expect("n x d");
+            let mut moving = Moving {
+                x: rows(&mut x),
+                score: Rows::new(&score, n, d).expect("n x d"),
+                velocity: rows(&mut velocity),
+                energy: &mut energy,
+                streams: &mut streams,
+            };
+            chain::advance(isa, rule, Space::Flat, &scale, 0, &mut moving, &mut scratch);
+        };
+        ways.push((isa.to_string(), Box::new(run)));
+    }
+    let (from, mut to) = (values::<T>(n * d, 1), vec![T::ZERO; n * d]);
+    let copy = move || std::hint::black_box(&mut to).copy_from_slice(std::hint::black_box(&from));
+    ways.push(("copy".to_owned(), Box::new(copy)));
+    let (mut x, score) = (values::<T>(n * d, 1), values::<T>(n * d, 2));
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+    let plain = move || langevin(&mut x, &score, &mut rng);
+    ways.push(("rand_distr".to_owned(), Box::new(plain)));
+    let name = format!("update/{}/n={}", T::NAME, n * d);
+    Task { name, elements: (n * d) as u64, ways, peak: None }
+}
+
+/// x ← x + h s + √(2h) ξ.
+fn langevin<T: Element>(x: &mut [T], score: &[T], rng: &mut Xoshiro256PlusPlus) {
+    let (h, root) = (T::from_f64(STEP * STEP / 2.0), T::from_f64(STEP));
+    for (x, &score) in x.iter_mut().zip(score) {
+        *x = *x + h * score + root * T::normal(rng);
+    }
+}
+
+fn whole_chains<T: Element>((d, m): (usize, usize), n: usize, steps: usize) -> Task {
+    let (theta, w) = (values::<T>(m * d, 1), values::<T>(m, 2));
+    let rule = Rule::Unadjusted { step: T::from_f64(STEP), noise: T::ONE, bounds: None };
+    let mut ways: Vec<(String, Box<dyn FnMut()>)> = Vec::new();
+    for isa in levels() {
+        let neurons = Rows::new(&theta, m, d).expect("m x d");
+        let panel = Panel::neurons(isa, neurons, None, &w).expect("m weights");
+        let mut arrays = [(); 3].map(|()| values::<T>(n * d, 3));
+        let mut entries = [(); 3].map(|()| vec![T::ZERO; n]);
+        let (mut streams, mut scratch) = (Streams::<T>::range(1, 0, n), Scratch::default());
+        let scale = vec![T::ONE; d];
+        let run = move || {
+            let [x, score, velocity] = &mut arrays;
+            let [potential, log_ratio, accepted] = &mut entries;
+            let rows = |data| RowsMut::new(data, n, d).expect("n x d");
+            let chains = Chains {
+                x: rows(x),
+                score: rows(score),
+                velocity: rows(velocity),
+                potential,
+                log_ratio,
+                accepted,
+                streams: &mut streams,
+            };
+            let target =
+                ReluTarget { panel: &panel, beta: T::ONE, precision: None, space: Space::Flat };
+            chain::relu_steps(target, rule, &scale, steps, chains, &mut scratch);
+        };
+        ways.push((isa.to_string(), Box::new(run)));
+    }
+    let mut unfused = Unfused::new(Shape { n, d, m, ..Shape::default() });
+    let (mut inputs, mut score) = ([values::<T>(n * d, 3), theta, w], [values::<T>(n * d, 3)]);
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+    let plain = move || {
+        for _ in 0..steps {
+            langevin(&mut inputs[0], &score[0], &mut rng);
+            unfused.run("relu.score", &inputs, &mut score);
+        }
+    };
+    ways.push(("faer and rand_distr".to_owned(), Box::new(plain)));
+    let name = format!("chains/{}/d={d},m={m}", T::NAME);
+    Task { name, elements: (4 * n * m * d * steps) as u64, ways, peak: Some(peak::<T>) }
+}
+
+fn tasks<T: Element>(small: bool) -> Vec<Task> {
+    if small {
+        return vec![
+            normals::<T>((20, 9)),
+            update::<T>((20, 9)),
+            whole_chains::<T>((7, 100), 50, 2),
+        ];
+    }
+    let mut tasks: Vec<Task> = SIZES.into_iter().map(normals::<T>).collect();
+    tasks.extend(SIZES.into_iter().map(update::<T>));
+    tasks.extend(MODELS.into_iter().map(|model| whole_chains::<T>(model, CHAINS, STEPS)));
+    tasks
+}
+
+/// Flops per second of fused multiply-adds.
+fn peak<T: MultiplyAdd>(isa: Isa) -> f64 {
+    let mut flops = 0;
+    let elapsed = time(|| flops = T::multiply_add(isa, 300_000));
+    flops as f64 / elapsed.as_secs_f64()
+}
+
+/// Processor time of one call.
+fn time(f: impl FnOnce()) -> Duration {
+    let start = ThreadTime::now();
+    f();
+    start.elapsed()
+}
+
+fn table(tasks: Vec<Task>, filters: &[String], rounds: usize) {
+    println!(
+        "{:24} {:20} {:>10} {:>10} {:>9} {:>9} {:>7}",
+        "task", "way", "ms", "ns/value", "% copy", "% peak", "ratio"
+    );
+    for mut task in tasks {
+        if !filters.iter().all(|filter| task.name.contains(filter)) {
+            continue;
+        }
+        let mut best = vec![f64::INFINITY; task.ways.len()];
+        let mut peaks = vec![0.0_f64; task.ways.len()];
+        for _ in 0..rounds {
+            for (k, (_, run)) in task.ways.iter_mut().enumerate() {
+                if let (Some(peak), Some(isa)) = (task.peak, levels().nth(k)) {
+                    peaks[k] = peaks[k].max(peak(isa));
+                }
+                best[k] = best[k].min(time(run).as_secs_f64());
+            }
+        }
+        let copy = task.ways.iter().position(|(way, _)| way == "copy").map(|k| best[k]);
+        let plain = *best.last().expect("the plain way");
+        for (k, (way, _)) in task.ways.iter().enumerate() {
+            let elements = task.elements as f64;
+            let blank = || "–".to_owned();
+            let per_value = format!("{:.3}", 1e9 * best[k] / elements);
+            let of_peak = |k: usize| format!("{:.1}", 100.0 * elements / best[k] / peaks[k]);
+            println!(
+                "{:24} {way:20} {:10.3} {:>10} {:>9} {:>9} {:7.2}",
+                task.name,
+                1e3 * best[k],
+                if task.peak.is_none() { per_value } else { blank() },
+                copy.map_or_else(blank, |copy| format!("{:.1}", 100.0 * 1.5 * copy / best[k])),
+                if peaks[k] > 0.0 { of_peak(k) } else { blank() },
+                plain / best[k],
+            );
+        }
+    }
+}
+
+fn main() {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let small = has("--test");
+    let mut all = tasks::<f32>(small);
+    all.extend(tasks::<f64>(small));
+    if has("--table") || small {
+        let filters: Vec<String> =
+            arguments.iter().filter(|argument| !argument.starts_with('-')).cloned().collect();
+        return table(all, &filters, if small { 1 } else { 9 });
+    }
+    let mut criterion = Criterion::default().configure_from_args();
+    for task in all {
+        let mut group = criterion.benchmark_group(&task.name);
+        group
+            .sampling_mode(SamplingMode::Flat)
+            .sample_size(10)
+            .warm_up_time(Duration::from_millis(200))
+            .measurement_time(Duration::from_secs(1))
+            .throughput(Throughput::Elements(task.elements));
+        for (way, mut run) in task.ways {
+            group.bench_function(BenchmarkId::from_parameter(way), |bencher| {
+                bencher.iter(&mut run);
+            });
+        }
+        group.finish();
+    }
+    criterion.final_summary();
+}

@@ -1,0 +1,97 @@
+//! Energies, scores and parameter gradients the plain way: one matrix product by faer into an n×m array of
+//! preactivations, a loop over it, and a second matrix product.
+
+use faer::{
+    Accum, MatMut, MatRef, Par,
+    linalg::matmul::matmul,
+    traits::{RealField, math_utils::from_f64},
+};
+use gibbsite_kernels::{Real, registry::Shape};
+
+/// The unfused way, with its memory.
+pub struct Unfused<T> {
+    shape: Shape,
+    /// Preactivations and then gates, those of one sample next to each other.
+    z: Vec<T>,
+}
+
+impl<T: Real + RealField> Unfused<T> {
+    pub fn new(shape: Shape) -> Self {
+        Self { shape, z: vec![T::ZERO; shape.n * shape.m] }
+    }
+
+    /// `Z = Θ Xᵀ`
+    fn preactivations(&mut self, x: &[T], theta: &[T]) {
+        let Shape { n, d, m, .. } = self.shape;
+        let x = MatRef::from_row_major_slice(x, n, d);
+        let theta = MatRef::from_row_major_slice(theta, m, d);
+        let z = MatMut::from_column_major_slice_mut(&mut self.z, m, n);
+        matmul(z, Accum::Replace, theta, x.transpose(), T::ONE, Par::Seq);
+    }
+
+    pub fn run(&mut self, name: &str, inputs: &[Vec<T>], outputs: &mut [Vec<T>]) {
+        match (name, inputs, outputs) {
+            ("relu.energy", [x, theta, w], [energy]) => self.energy(x, theta, w, energy),
+            ("relu.score", [x, theta, w], [score]) => self.score(x, theta, w, score),
+            ("relu.param_sums", [x, theta], [value, gradient]) => {
+                self.param_sums(x, theta, value, gradient);
+            }
+            _ => unreachable!("{name} is not in the table"),
+        }
+    }
+
+    fn energy(&mut self, x: &[T], theta: &[T], w: &[T], energy: &mut [T]) {
+        self.preactivations(x, theta);
+        let m = T::from_f64(self.shape.m as f64);
+        for (energy, z) in energy.iter_mut().zip(self.z.chunks_exact(self.shape.m)) {
+            // Several sums at a time, which the compiler puts into lanes.
+            let mut sums = [T::ZERO; 16];
+            let (z, z_rest) = z.as_chunks::<16>();
+            let (w, w_rest) = w.as_chunks::<16>();
+            for (z, w) in z.iter().zip(w) {
+                for lane in 0..16 {
+                    sums[lane] += w[lane] * positive(z[lane]);
+                }
+            }
+            for ((sum, &z), &w) in sums.iter_mut().zip(z_rest).zip(w_rest) {
+                *sum += w * positive(z);
+            }
+            *energy = sums.into_iter().fold(T::ZERO, |total, sum| total + sum) / m;
+        }
+    }
+
+    fn score(&mut self, x: &[T], theta: &[T], w: &[T], score: &mut [T]) {
+        self.preactivations(x, theta);
+        let Shape { n, d, m, .. } = self.shape;
+        for z in self.z.chunks_exact_mut(m) {
+            for (z, &w) in z.iter_mut().zip(w) {
+                *z = if *z > T::ZERO { w } else { T::ZERO };
+            }
+        }
+        let theta = MatRef::from_row_major_slice(theta, m, d);
+        let gates = MatRef::from_column_major_slice(&self.z, m, n);
+        let score = MatMut::from_column_major_slice_mut(score, d, n);
+        let factor = from_f64::<T>(-1.0 / m as f64);
+        matmul(score, Accum::Replace, theta.transpose(), gates, factor, Par::Seq);
+    }
+
+    fn param_sums(&mut self, x: &[T], theta: &[T], value: &mut [T], gradient: &mut [T]) {
+        self.preactivations(x, theta);
+        let Shape { n, d, m, .. } = self.shape;
+        value.fill(T::ZERO);
+        for z in self.z.chunks_exact_mut(m) {
+            for (z, value) in z.iter_mut().zip(value.iter_mut()) {
+                *value += positive(*z);
+                *z = if *z > T::ZERO { T::ONE } else { T::ZERO };
+            }
+        }
+        let x = MatRef::from_row_major_slice(x, n, d);
+        let gates = MatRef::from_column_major_slice(&self.z, m, n);
+        let gradient = MatMut::from_column_major_slice_mut(gradient, d, m);
+        matmul(gradient, Accum::Replace, x.transpose(), gates.transpose(), T::ONE, Par::Seq);
+    }
+}
+
+fn positive<T: Real>(z: T) -> T {
+    if z > T::ZERO { z } else { T::ZERO }
+}
