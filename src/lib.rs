@@ -95,3 +95,8 @@ impl BuildInfo {
         threads: cfg!(feature = "rayon"),
     };
 }
+
+/// The examples of the README, compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
