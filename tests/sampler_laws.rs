@@ -1,11 +1,12 @@
 //! Samplers have the laws they claim: large populations of chains against exact laws.
 //!
-//! A sampler that leaves a law invariant keeps chains that start with it there. So populations start with exact
-//! draws, and what they are after some steps is compared with the exact law and, which is sharper, with the start. The
-//! checks are put to the test in turn: small samplers with a bug planted in them must not pass.
+//! A sampler that leaves a law invariant keeps chains that start with it there. So populations
+//! start with exact draws, and what they are after some steps is compared with the exact law and,
+//! which is sharper, with the start. The checks are put to the test in turn: small samplers with a
+//! bug planted in them must not pass.
 //!
-//! `GIBBSITE_TEST_EFFORT` chooses the size: `small`, `normal` or `large`. Large runs take a fresh seed, or that of
-//! `GIBBSITE_TEST_SEED`.
+//! `GIBBSITE_TEST_EFFORT` chooses the size: `small`, `normal` or `large`. Large runs take a fresh
+//! seed, or that of `GIBBSITE_TEST_SEED`.
 
 use gibbsite::{
     Domain, Energy, Isa, Real, ReluEnergy, Result, Rows, RowsMut,
@@ -26,9 +27,9 @@ use std::{
     time::SystemTime,
 };
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // Effort and seeds
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 /// One of three values, by `GIBBSITE_TEST_EFFORT`.
 fn by_effort<U>(small: U, normal: U, large: U) -> U {
@@ -58,9 +59,9 @@ fn seed(k: u64) -> u64 {
     (run_seed() << 16) + k
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // Statistics
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 #[derive(Clone, Copy, Debug)]
 enum Figure {
@@ -182,7 +183,8 @@ fn kolmogorov_smirnov(uniform: &[f64]) -> f64 {
     kolmogorov(distance * (n.sqrt() + 0.12 + 0.11 / n.sqrt()))
 }
 
-/// Probability that Kolmogorov's variable exceeds `x`: one of its two series, whichever converges quickly.
+/// Probability that Kolmogorov's variable exceeds `x`: one of its two series, whichever converges
+/// quickly.
 fn kolmogorov(x: f64) -> f64 {
     if x < 1.0 {
         let term = |k: f64| (-(2.0 * k - 1.0).powi(2) * PI * PI / (8.0 * x * x)).exp();
@@ -192,8 +194,9 @@ fn kolmogorov(x: f64) -> f64 {
     (-2.0 * (1..8).map(term).sum::<f64>()).abs()
 }
 
-/// p-value of Pearson's test that counts come from equally probable classes, by the approximation of Wilson and
-/// Hilferty (1931), which is good to more than is needed for the 50 or more classes here.
+/// p-value of Pearson's test that counts come from equally probable classes, by the approximation
+/// of Wilson and Hilferty (1931), which is good to more than is needed for the 50 or more classes
+/// here.
 fn chi_square(counts: &[usize]) -> f64 {
     let expected = counts.iter().sum::<usize>() as f64 / counts.len() as f64;
     let squares = counts.iter().map(|&count| (count as f64 - expected).powi(2) / expected);
@@ -225,8 +228,9 @@ fn waves(u: f64) -> [f64; WAVES] {
     waves
 }
 
-/// Uniform numbers stay uniform from `before` to `after`. Differences of the same chain tell more than two
-/// populations do, most of all where steps are small; and pairs of a reversible chain are as probable backwards.
+/// Uniform numbers stay uniform from `before` to `after`. Differences of the same chain tell more
+/// than two populations do, most of all where steps are small; and pairs of a reversible chain are
+/// as probable backwards.
 fn check_kept(figures: &mut Figures, what: &str, before: &[f64], after: &[f64]) {
     check_uniform(figures, what, after);
     let mut changes = [Moments::default(); WAVES];
@@ -247,9 +251,9 @@ fn check_kept(figures: &mut Figures, what: &str, before: &[f64], after: &[f64]) 
     }
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // Laws
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 /// A law in plain formulas.
 trait Law: Sync {
@@ -346,8 +350,8 @@ impl Law for VonMisesFisher {
     }
 }
 
-/// Independent draws of von Mises and Fisher's law in d = 5, where heights t have density (1 - t²) exp(κ t): those of an
-/// exponential law, kept with probability 1 - t².
+/// Independent draws of von Mises and Fisher's law in d = 5, where heights t have density (1 - t²)
+/// exp(κ t): those of an exponential law, kept with probability 1 - t².
 fn von_mises_fisher(kappa: f64, n: usize, seed: u64) -> Vec<f64> {
     let mut stream = Stream::new(seed, 0);
     let mut x = vec![0.0; n * 5];
@@ -471,7 +475,8 @@ impl Case {
     }
 }
 
-/// In R^1: knots on both sides, slopes up and down, a Gaussian base. The density is Gaussian between knots.
+/// In R^1: knots on both sides, slopes up and down, a Gaussian base. The density is Gaussian
+/// between knots.
 fn line(n: usize, seed: u64) -> Case {
     const SCALE: f64 = 1.25;
     let law = Relu {
@@ -481,7 +486,8 @@ fn line(n: usize, seed: u64) -> Case {
         w: vec![6.0, -2.25, 4.0],
         base_scale: Some(SCALE),
     };
-    // f is not negative: the slopes are -4/3, 0, 2 and 1/2. So exp(-f) is a probability to keep a draw of the base.
+    // f is not negative: the slopes are -4/3, 2/3, 2 and 1/2. So exp(-f) is a probability to keep a
+    // draw of the base.
     let mut start = Vec::with_capacity(n);
     let mut stream = Stream::new(seed, 0);
     while start.len() < n {
@@ -518,7 +524,8 @@ fn line(n: usize, seed: u64) -> Case {
     Case::new("line".into(), law, start, vec![("x", Box::new(cdf))])
 }
 
-/// The distribution function of a density on an interval that need not be normalised, by Simpson's rule on a fine grid.
+/// The distribution function of a density on an interval that need not be normalised, by Simpson's
+/// rule on a fine grid.
 fn distribution(low: f64, high: f64, density: impl Fn(f64) -> f64) -> impl Fn(f64) -> f64 {
     const CELLS: usize = 4096;
     let width = (high - low) / CELLS as f64;
@@ -554,7 +561,8 @@ fn sphere(name: &str, dim: usize, n: usize, seed: u64) -> Case {
     let inside: Vec<[f64; 2]> =
         law.theta.chunks(dim).map(|theta| [dot(theta, &first), dot(theta, &second)]).collect();
     let slopes = w.clone();
-    // With r = sin a the distance from the axis, r (1 - r²)^((d - 4)/2) dr is sin a cos^(d - 3) a da; on the circle r = 1.
+    // With r = sin a the distance from the axis, r (1 - r²)^((d - 4)/2) dr is sin a cos^(d - 3) a
+    // da; on the circle r = 1.
     let of_angle = move |angle: f64| {
         let (sin, cos) = angle.sin_cos();
         let slope = inside.iter().zip(&slopes);
@@ -602,9 +610,9 @@ fn walk<'a, T: Real, E: Energy<T> + ?Sized>(
     }
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // ULA and BAOAB: biased by a known amount
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 /// Stationary variances of chains, by time averages of every chain, which are independent.
 fn check_variances(
@@ -636,7 +644,8 @@ fn check_variances(
     }
 }
 
-/// Of the stationary law of ULA on N(0, s²): 2hpc² / (1 - (1 - hp/s²)²), with noise factor c and preconditioner p.
+/// Of the stationary law of ULA on N(0, s²): 2hpc² / (1 - (1 - hp/s²)²), with noise factor c and
+/// preconditioner p.
 fn ula_variance(h: f64, variance: f64, noise: f64, preconditioner: f64) -> f64 {
     noise * noise * variance / (1.0 - h * preconditioner / (2.0 * variance))
 }
@@ -688,7 +697,8 @@ fn preconditioned_ula_has_its_exact_stationary_variances() {
 const BAOAB: [(f64, f64); 6] =
     [(0.1, 0.5), (0.5, 0.5), (0.5, 2.0), (1.0, 1.0), (1.5, 5.0), (1.8, 0.5)];
 
-/// Steps until velocities that start from rest have forgotten it: the slowest rate of variances is above 0.4.
+/// Steps until velocities that start from rest have forgotten it: the slowest rate of variances is
+/// above 0.4.
 fn baoab_burn_in(step: f64) -> usize {
     (40.0 / step) as usize
 }
@@ -714,9 +724,9 @@ fn baoab_samples_positions_of_gaussians_exactly() {
     figures.assert_fine("BAOAB");
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // MALA, HMC, independence Metropolis: exact
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 /// MALA and HMC with steps too small, about right and too large.
 fn metropolis<T: Real>(mala: [f64; 3], hmc: [f64; 3]) -> Vec<(String, Sampler<'static, T>)> {
@@ -737,7 +747,8 @@ fn mala_and_hmc_keep_a_piecewise_gaussian_law() {
         let sampler = sampler.seed(seed(70 + k as u64));
         let walked = walk(sampler.clone(), &fused, &case.start);
         case.keeps(&[1, 10, 100], walked).assert_fine(&format!("line, {name}, fused"));
-        // Another seed: with the same, it would be nearly the same numbers. Fewer chains: this path is slower.
+        // Another seed: with the same, it would be nearly the same numbers. Fewer chains: this path
+        // is slower.
         let walked = walk(sampler.seed(seed(80 + k as u64)), &plain, &case.start[..n / 4]);
         case.keeps(&[1, 10], walked).assert_fine(&format!("line, {name}, plain"));
     }
@@ -798,8 +809,9 @@ fn independence_metropolis_reaches_its_law_and_keeps_it() {
     {
         let energy = case.law.energy::<f64>();
         let mut chains = IndependenceMetropolis::new(&energy, n, seed(103)).unwrap();
-        // These chains start with the base. What is left of it after t steps is at most (1 - c)^t, where c is the least
-        // base density in terms of the model's: Z / exp(-min f), more than 0.3 here.
+        // These chains start with the base. What is left of it after t steps is at most (1 - c)^t,
+        // where c is the least base density in terms of the model's: Z / exp(-min f), more than 1/4
+        // here.
         let acceptance = chains.run(&energy, 60).unwrap();
         println!("acceptance {acceptance:.4}");
         let start = chains.states().as_slice().to_vec();
@@ -819,7 +831,8 @@ fn chains_of_mala_average_to_the_mean_of_von_mises_and_fisher() {
     // E[x_d] = I_{5/2}(4) / I_{3/2}(4), from the closed forms of half-integer Bessel functions.
     let (sinh, cosh) = (KAPPA.sinh(), KAPPA.cosh());
     let exact = (sinh * (1.0 + 3.0 / 16.0) - 0.75 * cosh) / (cosh - 0.25 * sinh);
-    // The seed is the same for every run: three standard errors are exceeded by one good sampler in 370.
+    // The seed is the same for every run: three standard errors are exceeded by one good sampler in
+    // 370.
     let (batches, n) = by_effort((1, 50_000), (1, 1_000_000), (10, 1_000_000));
     let law = VonMisesFisher { kappa: KAPPA, dim: DIM };
     let energy = Plain(&law);
@@ -838,9 +851,57 @@ fn chains_of_mala_average_to_the_mean_of_von_mises_and_fisher() {
     }
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
+// Step sizes
+// -------------------------------------------------------------------------------------------------
+
+/// Exact laws do not tell how far chains go in a step. Without a potential every proposal is
+/// accepted, and a step is a Gaussian displacement or a geodesic of Gaussian velocity.
+#[test]
+fn free_chains_go_as_far_as_the_step_says() {
+    let n = by_effort(10_000, 100_000, 1_000_000);
+    let mut figures = Figures::default();
+    // With the standard deviations of displacements.
+    let samplers = || {
+        [
+            ("ula", Sampler::ula(0.3), f64::sqrt(0.6)),
+            ("ula, noise 0.5", Sampler::ula(0.3).noise(0.5), 0.5 * f64::sqrt(0.6)),
+            ("mala", Sampler::mala(0.3), f64::sqrt(0.6)),
+            ("hmc", Sampler::hmc(0.15, 5), 0.75),
+        ]
+    };
+    let flat = Gaussian(vec![f64::INFINITY; 3]);
+    let diagonal = [0.25, 1.0, 9.0];
+    let start = gaussian(&[1.0; 3], n, seed(105));
+    for (name, sampler, length) in samplers() {
+        let sampler = sampler.preconditioner(&diagonal).seed(seed(106));
+        let after = walk(sampler, &Plain(&flat), &start)(1);
+        for (k, scale) in diagonal.into_iter().enumerate() {
+            let squares = start.chunks(3).zip(after.chunks(3)).map(|(x, y)| (y[k] - x[k]).powi(2));
+            let expected = length * length * scale;
+            figures.mean(format!("{name}, coordinate {k}"), squares.collect(), expected);
+        }
+    }
+    for dim in [2, 3, 5] {
+        let sphere = VonMisesFisher { kappa: 0.0, dim };
+        let start = base_samples(Base::Sphere, n, dim, seed(107), 0);
+        for (name, sampler, length) in samplers() {
+            let after = walk(sampler.seed(seed(108)), &Plain(&sphere), &start)(1);
+            let cosines = start.chunks(dim).zip(after.chunks(dim)).map(|(x, y)| dot(x, y));
+            // The speed is the norm of a Gaussian in the tangent space: one of d - 1 dimensions.
+            let speed = |r: f64| r.powi(dim as i32 - 2) * (-0.5 * r * r).exp();
+            let grid = || (0..10_000).map(|i| (f64::from(i) + 0.5) * 1e-3);
+            let total: f64 = grid().map(speed).sum();
+            let expected = grid().map(|r| speed(r) * (length * r).cos()).sum::<f64>() / total;
+            figures.mean(format!("{name} in d = {dim}, cosine"), cosines.collect(), expected);
+        }
+    }
+    figures.assert_fine("free chains");
+}
+
+// -------------------------------------------------------------------------------------------------
 // Detailed balance
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 /// Gaussian ReLU model with some neurons.
 fn random_relu(dim: usize, sphere: bool) -> Relu {
@@ -865,9 +926,10 @@ fn logarithm(x: &[f64], y: &[f64], sphere: bool) -> Vec<f64> {
     v
 }
 
-/// log q(y | x) of MALA's proposal up to a constant that is symmetric in x and y. The proposal is the end of the geodesic from
-/// x with velocity h s(x) + √(2h) ξ, with ξ standard Gaussian in the tangent space; in terms of volume on the sphere its density has
-/// another factor, which depends on the length alone.
+/// log q(y | x) of MALA's proposal up to a constant that is symmetric in x and y. The proposal is
+/// the end of the geodesic from x with velocity h s(x) + √(2h) ξ, with ξ standard Gaussian in the
+/// tangent space; in terms of volume on the sphere its density has another factor, which depends on
+/// the length alone.
 fn log_proposal(x: &[f64], score: &[f64], y: &[f64], h: f64, sphere: bool) -> f64 {
     let velocity = logarithm(x, y, sphere);
     let squares = velocity.iter().zip(score).map(|(v, s)| (v - h * s).powi(2));
@@ -922,7 +984,8 @@ fn hamiltonian_ratio_is_that_of_mala() {
             for c in 0..n {
                 let row = c * dim..(c + 1) * dim;
                 let (x, y) = (&x[row.clone()], &y[row.clone()]);
-                // From the antipode on, the geodesic back is another one; near it, rounding decides.
+                // From the antipode on, the geodesic back is another one; near it, rounding
+                // decides.
                 if sphere && step * speeds[c] > 3.0 {
                     continue;
                 }
@@ -943,12 +1006,12 @@ fn hamiltonian_ratio_is_that_of_mala() {
     }
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // Simulation-based calibration
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
-/// Posteriors of a mean: θ ~ N(0, 1) and a few observations of N(θ, `NOISE`²), others for every chain, whose number is that
-/// of its row.
+/// Posteriors of a mean: θ ~ N(0, 1) and a few observations of N(θ, `NOISE`²), others for every
+/// chain, whose number is that of its row.
 struct Posteriors {
     /// Means of the observations.
     means: Vec<f64>,
@@ -981,9 +1044,10 @@ impl Energy<f64> for Posteriors {
     }
 }
 
-/// Parameters from the prior, data from the parameters: then the parameter is a draw of its posterior, and so is what a
-/// reversible chain makes of it, forwards or backwards. At a random place in such a chain (Besag and Clifford 1989)
-/// all its ranks among the other states are equally probable, however slowly the chain moves.
+/// Parameters from the prior, data from the parameters: then the parameter is a draw of its
+/// posterior, and so is what a reversible chain makes of it, forwards or backwards. At a random
+/// place in such a chain (Besag and Clifford 1989) all its ranks among the other states are equally
+/// probable, however slowly the chain moves.
 #[test]
 fn ranks_among_draws_of_the_posterior_are_uniform() {
     const DRAWS: usize = 100;
@@ -1029,9 +1093,9 @@ fn ranks_among_draws_of_the_posterior_are_uniform() {
     }
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // Warm-up
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 #[test]
 fn warm_up_finds_the_step_of_the_acceptance_aimed_at() {
@@ -1074,7 +1138,8 @@ fn warm_up_finds_the_step_of_the_acceptance_aimed_at() {
 fn warm_up_changes_nothing_but_the_step() {
     let law = Gaussian(vec![1.0, 2.0]);
     let energy = Plain(&law);
-    // The first step of a warm-up has the step size given. What follows is as if the new one had been set.
+    // The first step of a warm-up has the step size given. What follows is as if the new one had
+    // been set.
     for sampler in [Sampler::mala(0.7), Sampler::hmc(0.6, 4)] {
         let mut warm = sampler.clone().chains(40).seed(3).build(&energy).unwrap();
         let mut set = warm.clone();
@@ -1095,7 +1160,8 @@ fn warm_up_changes_nothing_but_the_step() {
         assert_eq!(warm.states().as_slice(), run.states().as_slice());
         assert_eq!(warm.step(), run.step());
     }
-    // Chains that have been warmed up keep the law: it is only while the step changes that they need not.
+    // Chains that have been warmed up keep the law: it is only while the step changes that they
+    // need not.
     let n = by_effort(20_000, 200_000, 2_000_000);
     let case = line(n, seed(210));
     let energy = case.law.energy::<f64>();
@@ -1116,9 +1182,9 @@ fn warm_up_changes_nothing_but_the_step() {
     }
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // The checks notice bugs
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 /// What is wrong with a [`Local`] sampler.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -1383,7 +1449,8 @@ fn bugs_in_ula_are_caught() {
 fn bugs_in_baoab_are_caught() {
     let (chains, rounds) = by_effort((3_000, 20), (10_000, 30), (50_000, 50));
     let law = Gaussian(vec![1.0]);
-    // Where a step damps so much that nothing is left of the velocity, how often it does cannot be seen.
+    // Where a step damps so much that nothing is left of the velocity, how often it does cannot be
+    // seen.
     for (step, friction) in BAOAB.into_iter().filter(|(step, friction)| step * friction <= 1.0) {
         let start = gaussian(&[1.0], chains, seed(305));
         let run = |bug| {

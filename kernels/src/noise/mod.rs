@@ -71,7 +71,8 @@ fn slot<T: Constants>(i: usize) -> usize {
     }
 }
 
-/// The next words of the first streams, step after step: `out[k * count + c]` is the k-th word of stream `c`.
+/// The next words of the first streams, step after step: `out[k * count + c]` is the k-th word of stream `c`. Streams
+/// from `count` on may advance or not.
 ///
 /// # Panics
 /// If there are fewer than `count` streams, or `out` does not hold whole steps.
@@ -82,7 +83,7 @@ pub fn words<T: Real>(isa: Isa, streams: &mut [Streams<T>], count: usize, out: &
 }
 
 /// Standard normals: row `c` of `out` gets the next ones of stream `c`. A row of d takes ⌈d/2⌉ pairs from its
-/// stream; the second of the last pair is dropped where d is odd.
+/// stream; the second of the last pair is dropped where d is odd. Streams beyond the rows may advance or not.
 ///
 /// # Panics
 /// If there are fewer streams than rows.
