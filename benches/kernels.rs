@@ -11,7 +11,7 @@ use gibbsite_kernels::{Isa, Real, registry::entries};
 use problem::{Problem, SHAPES, shape, shape_name};
 use std::time::Duration;
 
-fn kernels<T: Real>(criterion: &mut Criterion) {
+fn kernels<T: Real>(criterion: &mut Criterion, test: bool) {
     for entry in entries::<T>() {
         for isa in Isa::available().filter(|&isa| isa <= Isa::best()) {
             let mut group = criterion.benchmark_group(format!("{}/{}/{isa}", entry.name, T::NAME));
@@ -21,8 +21,8 @@ fn kernels<T: Real>(criterion: &mut Criterion) {
                 .warm_up_time(Duration::from_millis(200))
                 .measurement_time(Duration::from_secs(1));
             for (n, d, m) in SHAPES {
-                // A library call per multiply-add takes a hundred times as long.
-                let n = if isa == Isa::Scalar { n / 256 } else { n };
+                // A library call per multiply-add takes a hundred times as long; a test has no time to lose.
+                let n = if isa == Isa::Scalar || test { n / 256 } else { n };
                 let shape = shape((n, d, m));
                 let id = BenchmarkId::from_parameter(shape_name(shape));
                 group.throughput(Throughput::Elements((entry.flops)(shape)));
@@ -38,7 +38,8 @@ fn kernels<T: Real>(criterion: &mut Criterion) {
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
-    kernels::<f32>(&mut criterion);
-    kernels::<f64>(&mut criterion);
+    let test = std::env::args().any(|argument| argument == "--test");
+    kernels::<f32>(&mut criterion, test);
+    kernels::<f64>(&mut criterion, test);
     criterion.final_summary();
 }

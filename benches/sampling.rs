@@ -236,7 +236,12 @@ fn table(tasks: Vec<Task>, filters: &[String], rounds: usize) {
                 task.name,
                 1e3 * best[k],
                 if task.peak.is_none() { per_value } else { blank() },
-                copy.map_or_else(blank, |copy| format!("{:.1}", 100.0 * 1.5 * copy / best[k])),
+                match copy {
+                    Some(copy) if k < levels().count() => {
+                        format!("{:.1}", 100.0 * 1.5 * copy / best[k])
+                    }
+                    _ => blank(),
+                },
                 if peaks[k] > 0.0 { of_peak(k) } else { blank() },
                 plain / best[k],
             );
