@@ -154,7 +154,7 @@ impl<'a, T: Real> Sampler<'a, T> {
     pub fn build<E: Energy<T> + ?Sized>(self, energy: &E) -> Result<Chains<T>> {
         let (d, domain) = (energy.dim(), energy.domain());
         let sphere = domain == Domain::Sphere;
-        check_step(self.step)?;
+        check_step::<T>(self.step)?;
         match self.method {
             Method::Ula { noise, bounds } => {
                 check_noise(noise)?;
@@ -212,10 +212,7 @@ impl<'a, T: Real> Sampler<'a, T> {
                 if points.cols() != d {
                     return Err(ShapeError::new("columns of the start", d, points.cols()).into());
                 }
-                check_finite("the start", points)?;
-                if sphere {
-                    check_on_sphere("the start", points)?;
-                }
+                check_points("the start", points, domain)?;
                 (0..chains).flat_map(|c| points.row(c % points.rows())).copied().collect()
             }
         };
@@ -248,14 +245,24 @@ impl<'a, T: Real> Sampler<'a, T> {
             scale,
             seed: self.seed,
             restarts: 0,
+            domain,
         })
     }
 }
 
-fn check_step(step: f64) -> Result<()> {
-    match step > 0.0 && step.is_finite() {
+fn check_step<T: Real>(step: f64) -> Result<()> {
+    let rounded = T::from_f64(step);
+    match rounded > T::ZERO && rounded.to_f64().is_finite() {
         true => Ok(()),
         false => Err(Error::parameter("step", "positive and finite", step)),
+    }
+}
+
+fn check_points<T: Real>(what: &'static str, points: Rows<'_, T>, domain: Domain) -> Result<()> {
+    check_finite(what, points)?;
+    match domain {
+        Domain::Euclidean => Ok(()),
+        Domain::Sphere => check_on_sphere(what, points),
     }
 }
 
@@ -282,6 +289,7 @@ pub struct Chains<T> {
     scale: Vec<T>,
     seed: u64,
     restarts: u64,
+    domain: Domain,
 }
 
 /// What happened in a [`Chains::run`].
@@ -320,7 +328,7 @@ impl<T: Real> Chains<T> {
     /// # Errors
     /// If it is not positive and finite.
     pub fn set_step(&mut self, step: f64) -> Result<()> {
-        check_step(step)?;
+        check_step::<T>(step)?;
         self.step = step;
         Ok(())
     }
@@ -348,7 +356,8 @@ impl<T: Real> Chains<T> {
 
     /// Moves every chain `steps` times while tuning the step size by dual averaging (Hoffman and Gelman 2014,
     /// section 3.2) towards the acceptance that suits the sampler: 0.574 for MALA (Roberts and Rosenthal 1998), 0.8
-    /// for HMC. All chains share one step. Without a Metropolis test the step stays as it is.
+    /// for HMC. All chains share one step. Without a Metropolis test the step stays as it is. On the sphere, where a
+    /// flat energy would accept any step, trajectories are about a quarter of a great circle at most.
     ///
     /// Draws of the warm-up are to be dropped: while the step depends on the past, the law is not invariant.
     ///
@@ -358,7 +367,7 @@ impl<T: Real> Chains<T> {
         let Some(target) = self.target_acceptance() else {
             return self.run(energy, steps);
         };
-        let mut averaging = DualAveraging::new(self.step, target);
+        let mut averaging = DualAveraging::new(self.step, self.tuned_steps(), target);
         let mut accepted = 0.0;
         let mut moves = self.evaluate(energy)?;
         for _ in 0..steps {
@@ -384,9 +393,28 @@ impl<T: Real> Chains<T> {
     ) -> Result<Report> {
         let report = self.run(energy, steps)?;
         if let (Some(target), Some(acceptance)) = (self.target_acceptance(), report.acceptance) {
-            self.step *= libm::exp(0.1 * (acceptance - target));
+            let (least, largest) = self.tuned_steps();
+            let step = self.step * libm::exp(0.1 * (acceptance - target));
+            self.step = step.min(largest).max(least);
         }
         Ok(report)
+    }
+
+    /// Least and largest step size that tuning may arrive at from the present one.
+    fn tuned_steps(&self) -> (f64, f64) {
+        // Far more than a bad first guess needs, and far from what overflows.
+        const FACTOR: f64 = 1e8;
+        // Velocities are about √d long. A quarter of a great circle leads to where nothing of x is left; half would lead to -x.
+        let quarter = std::f64::consts::FRAC_PI_2 / (self.dim as f64).sqrt();
+        let longest = match (self.domain, self.method) {
+            (Domain::Euclidean, _) => f64::INFINITY,
+            (Domain::Sphere, Method::Hamiltonian { langevin: false, leapfrog }) => {
+                quarter / leapfrog as f64
+            }
+            (Domain::Sphere, _) => 0.5 * quarter * quarter,
+        };
+        let least = f64::from(f32::MIN_POSITIVE).max(self.step.min(longest) / FACTOR);
+        (least, longest.min(self.step * FACTOR).min(f32::MAX.into()))
     }
 
     /// The acceptance that suits the sampler, if it has a Metropolis test.
@@ -402,7 +430,8 @@ impl<T: Real> Chains<T> {
     /// persistent training, with `from` fresh draws or data. Returns how many were restarted.
     ///
     /// # Errors
-    /// If `fraction` is not within 0 to 1, or `from` has the wrong number of columns or no rows.
+    /// If `fraction` is not within 0 to 1, or `from` has the wrong number of columns, no rows, or points that are not finite
+    /// or not in the domain.
     pub fn restart(&mut self, fraction: f64, from: Rows<'_, T>) -> Result<usize> {
         if !(0.0..=1.0).contains(&fraction) {
             return Err(Error::parameter(
@@ -417,6 +446,7 @@ impl<T: Real> Chains<T> {
         if from.rows() == 0 {
             return Err(Error::Zero { what: "the number of points to restart from" });
         }
+        check_points("the points to restart from", from, self.domain)?;
         let mut decisions = Stream::new(self.seed, RESTART_STREAMS + self.restarts);
         self.restarts += 1;
         let mut restarted = 0;
@@ -496,6 +526,9 @@ impl<T: Real> Chains<T> {
             let what = "dimension of the energy (the chains')";
             return Err(ShapeError::new(what, self.dim, energy.dim()).into());
         }
+        if energy.domain() != self.domain {
+            return Err(Error::parameter("domain", "that of the chains", energy.domain()));
+        }
         let n = self.chains;
         let mut score = vec![T::ZERO; n * self.dim];
         let mut potential = vec![T::ZERO; n];
@@ -513,21 +546,27 @@ impl<T: Real> Chains<T> {
         moves: &mut Moves<T>,
         steps: usize,
     ) -> Result<(Report, f64)> {
+        // Accepted steps are counted in `T`, where f32 stops at 2^24.
+        const AT_ONCE: usize = 1 << 20;
         let n = self.chains;
-        moves.accepted.fill(T::ZERO);
-        match energy.as_relu() {
-            Some(model) if model.backend() != Backend::Faer => {
-                self.steps_of_relu(model, moves, steps);
+        let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / n as f64;
+        let mut accepted = 0.0;
+        for done in (0..steps).step_by(AT_ONCE) {
+            let steps = AT_ONCE.min(steps - done);
+            moves.accepted.fill(T::ZERO);
+            match energy.as_relu() {
+                Some(model) if model.backend() != Backend::Faer => {
+                    self.steps_of_relu(model, moves, steps);
+                }
+                _ => self.steps_of_any(energy, moves, steps)?,
             }
-            _ => self.steps_of_any(energy, moves, steps)?,
-        }
-        let lost = |x: &[T]| x.iter().any(|x| !x.to_f64().is_finite());
-        if let Some(chain) = self.states().iter().position(lost) {
-            return Err(Error::ChainDiverged { chain, step: self.step });
+            let lost = |x: &[T]| x.iter().any(|x| !x.to_f64().is_finite());
+            if let Some(chain) = self.states().iter().position(lost) {
+                return Err(Error::ChainDiverged { chain, step: self.step });
+            }
+            accepted += mean(&mut moves.accepted.iter().map(|count| count.to_f64()));
         }
         let metropolis = matches!(self.method, Method::Hamiltonian { .. });
-        let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / n as f64;
-        let accepted = mean(&mut moves.accepted.iter().map(|count| count.to_f64()));
         let probability = mean(&mut moves.log_ratio.iter().map(|ratio| {
             let ratio = ratio.to_f64();
             // A NaN is a rejection.
@@ -539,8 +578,6 @@ impl<T: Real> Chains<T> {
 
     fn steps_of_relu(&mut self, model: &ReluEnergy<T>, moves: &mut Moves<T>, steps: usize) {
         let (d, rule, target) = (self.dim, self.rule(), model.chain_target());
-        // Accepted steps are counted in `T`, where f32 stops at 2^24.
-        const AT_ONCE: usize = 1 << 20;
         let block = parallel::rows_per_item(self.chains, CHAINS_PER_TILE, CHAINS_PER_TILE);
         // Rules that keep no velocity do not look at it, but want one of the right shape.
         let mut unused = vec![T::ZERO; if self.velocity.is_empty() { self.x.len() } else { 0 }];
@@ -558,20 +595,11 @@ impl<T: Real> Chains<T> {
         parallel::for_each(items, |item, scratch| {
             let (((((x, score), velocity), streams), potential), (log_ratio, accepted)) = item;
             let n = potential.len();
-            for done in (0..steps).step_by(AT_ONCE) {
-                let rows = |data| RowsMut::new(data, n, d).expect("whole rows");
-                let chains = chain::Chains {
-                    x: rows(&mut *x),
-                    score: rows(&mut *score),
-                    velocity: rows(&mut *velocity),
-                    potential: &mut *potential,
-                    log_ratio: &mut *log_ratio,
-                    accepted: &mut *accepted,
-                    streams: &mut *streams,
-                };
-                let steps = AT_ONCE.min(steps - done);
-                chain::relu_steps(target, rule, scale, steps, chains, scratch);
-            }
+            let rows = |data| RowsMut::new(data, n, d).expect("whole rows");
+            let (x, score, velocity) = (rows(x), rows(score), rows(velocity));
+            let chains =
+                chain::Chains { x, score, velocity, potential, log_ratio, accepted, streams };
+            chain::relu_steps(target, rule, scale, steps, chains, scratch);
         });
     }
 
@@ -704,6 +732,8 @@ fn blocks<'a, T: Real>(
 /// Dual averaging of the logarithm of a step size (Hoffman and Gelman 2014, equation 6), with their constants.
 struct DualAveraging {
     target: f64,
+    /// Logarithms of the least and the largest step.
+    range: (f64, f64),
     /// What the logarithm shrinks towards: ten times the first step.
     centre: f64,
     count: f64,
@@ -712,9 +742,10 @@ struct DualAveraging {
 }
 
 impl DualAveraging {
-    fn new(step: f64, target: f64) -> Self {
-        let centre = libm::log(10.0 * step);
-        Self { target, centre, count: 0.0, error: 0.0, log_average: libm::log(step) }
+    fn new(step: f64, (least, largest): (f64, f64), target: f64) -> Self {
+        let (centre, log_average) = (libm::log(10.0 * step), libm::log(step));
+        let range = (libm::log(least), libm::log(largest));
+        Self { target, range, centre, count: 0.0, error: 0.0, log_average }
     }
 
     /// The next step size, after a step with this mean acceptance probability.
@@ -726,6 +757,7 @@ impl DualAveraging {
         let weight = 1.0 / (self.count + DELAY);
         self.error += weight * (self.target - probability - self.error);
         let log_step = self.centre - self.count.sqrt() / SHRINKAGE * self.error;
+        let log_step = log_step.min(self.range.1).max(self.range.0);
         let weight = libm::pow(self.count, -FORGETTING);
         self.log_average += weight * (log_step - self.log_average);
         libm::exp(log_step)

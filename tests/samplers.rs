@@ -152,3 +152,78 @@ fn bad_options_are_errors() {
     let mut chains = Sampler::ula(1e200).chains(3).build(&flat).unwrap();
     assert!(matches!(chains.run(&flat, 50), Err(Error::ChainDiverged { .. })));
 }
+
+#[test]
+fn tuning_on_a_flat_energy_keeps_chains_moving() {
+    // Everything is accepted: nothing but the limits keeps the step from growing for ever.
+    fn check<T: Real>(domain: Domain) {
+        let theta = [T::ONE; 5];
+        let model = ReluEnergy::new(Rows::new(&theta, 1, 5).unwrap(), &[T::ZERO]).unwrap();
+        let model = model.with_domain(domain).unwrap();
+        for sampler in [Sampler::mala(0.1), Sampler::hmc(0.1, 4), Sampler::hmc(1e-6, 4)] {
+            let mut chains = sampler.chains(400).seed(2).build(&model).unwrap();
+            chains.warm_up(&model, 1_000).unwrap();
+            for _ in 0..100 {
+                chains.run_adapting(&model, 1).unwrap();
+            }
+            if domain == Domain::Euclidean {
+                continue;
+            }
+            // Ten moves on, next to nothing of a state is left in it: neither itself nor its square.
+            let before: Vec<f64> = chains.states().iter().map(|x| x[0].to_f64()).collect();
+            chains.run(&model, 10).unwrap();
+            let after = chains.states().iter().map(|x| x[0].to_f64());
+            let pairs: Vec<_> = before.into_iter().zip(after).collect();
+            for power in [1, 2] {
+                let moments = pairs.iter().map(|(a, b)| (a.powi(power), b.powi(power)));
+                let [mut a, mut b, mut aa, mut bb, mut ab] = [0.0; 5];
+                for (x, y) in moments {
+                    (a, b) = (a + x / 400.0, b + y / 400.0);
+                    (aa, bb, ab) = (aa + x * x / 400.0, bb + y * y / 400.0, ab + x * y / 400.0);
+                }
+                let correlation = (ab - a * b) / ((aa - a * a) * (bb - b * b)).sqrt();
+                assert!(correlation.abs() < 0.2, "step {}: {correlation}", chains.step());
+            }
+        }
+    }
+    check::<f32>(Domain::Sphere);
+    check::<f64>(Domain::Sphere);
+    check::<f32>(Domain::Euclidean);
+    check::<f64>(Domain::Euclidean);
+}
+
+#[test]
+fn restarts_take_the_share_asked_for() {
+    let model = model::<f64>(3, 5, false, Domain::Euclidean);
+    let points: Vec<f64> = (0..12).map(|k| 100.0 + k as f64).collect();
+    let from = Rows::new(&points, 4, 3).unwrap();
+    let chains = Sampler::baoab(0.1, 1.0).chains(4_000).build(&model).unwrap();
+    for share in [0.0, 0.05, 0.5, 1.0] {
+        let mut chains = chains.clone();
+        chains.run(&model, 3).unwrap();
+        let before = chains.clone();
+        let restarted = chains.restart(share, from).unwrap();
+        let expected = share * 4_000.0;
+        assert!((restarted as f64 - expected).abs() <= 5.0 * (expected * (1.0 - share)).sqrt());
+        let mut fresh = 0;
+        for (old, new) in before.states().iter().zip(chains.states().iter()) {
+            if old != new {
+                assert_eq!(new, from.row(fresh % 4), "rows are taken in turn");
+                fresh += 1;
+            }
+        }
+        assert_eq!(fresh, restarted);
+        // Others in the next call, and again the share.
+        let again = chains.clone().restart(share, from).unwrap();
+        assert_eq!(again == restarted, [0.0, 1.0].contains(&share));
+    }
+    let mut chains = chains;
+    let sphere = self::model::<f64>(3, 5, false, Domain::Sphere);
+    for (rows, points) in [(2, vec![1.0, f64::NAN, 0.0, 1.0, 2.0, 3.0]), (0, vec![])] {
+        assert!(chains.restart(0.5, Rows::new(&points, rows, 3).unwrap()).is_err());
+    }
+    assert!(chains.restart(1.5, from).is_err());
+    let mut chains = Sampler::mala(0.1).build(&sphere).unwrap();
+    assert!(matches!(chains.restart(1.0, from), Err(Error::OffSphere { .. })));
+    assert!(chains.run(&model, 1).is_err(), "another domain");
+}

@@ -332,3 +332,39 @@ fn extend<T: Real>(x: &mut Vec<T>, weights: &mut Vec<T>, states: Rows<'_, T>) {
     x.extend(states.iter().flatten());
     weights.extend((0..states.rows()).map(|_| weight));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Φ.
+    fn normal_cdf(x: f64) -> f64 {
+        0.5 * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
+    }
+
+    #[test]
+    fn jarzynski_weights_carry_log_z_along() {
+        // One neuron of norm 1 and N(0, I) as base: Z = ½ + e^(w²/2) Φ(-w). The steps are so large that unweighted chains
+        // are off, and the weights have to be evened out on the way.
+        let (n, d) = (20_000, 3);
+        let theta = [0.6, 0.0, -0.8];
+        let neuron = |w| {
+            let model = ReluEnergy::new(Rows::new(&theta, 1, d).unwrap(), &[w]).unwrap();
+            model.with_base_scale(1.0).unwrap()
+        };
+        let log_z = |w: f64| (0.5 + (0.5 * w * w).exp() * normal_cdf(-w)).ln();
+        for (end, step) in [(-2.5, 0.3), (3.0, 0.1)] {
+            let start = normaliser::base_samples(Base::of(&neuron(0.0)).unwrap(), n, d, 5, 1);
+            let start = Rows::new(&start, n, d).unwrap();
+            let mut walkers = Jarzynski::new(&neuron(0.0), start, 5).unwrap();
+            walkers.chains.set_step(step).unwrap();
+            for k in 1..=40 {
+                walkers.advance(&neuron(end * (k - 1) as f64 / 40.0)).unwrap();
+                walkers.follow(&neuron(end * k as f64 / 40.0)).unwrap();
+            }
+            let (found, expected) = (walkers.estimate().unwrap().value, log_z(end));
+            println!("w = {end}: {found:.4} of {expected:.4}, resampled {}", walkers.resampled);
+            assert!((found - expected).abs() < 0.03, "w = {end}: {found} against {expected}");
+        }
+    }
+}

@@ -114,8 +114,12 @@ pub fn run<T: Number>(args: &SampleArgs, context: Context) -> Result<()> {
         summary.energy_rhat = r_hat.is_finite().then_some(r_hat);
         summary.energy_ess = ess.is_finite().then_some(ess);
     }
-    if summary.rhat_max.is_none() && draws < 8 {
-        summary.warnings.push(format!("{draws} draws are too few to judge them"));
+    if summary.rhat_max.is_none() {
+        summary.warnings.push(if draws < 8 {
+            format!("{draws} draws are too few to judge them")
+        } else {
+            "the chains stay where they are, so there is no R-hat: take another --step".to_owned()
+        });
     }
     if let Some(r_hat) = summary.rhat_max
         && r_hat > LARGEST_R_HAT

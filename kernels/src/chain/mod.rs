@@ -131,7 +131,8 @@ pub fn relu_steps<T: Real>(
     chains.check(scale);
     assert_eq!(target.panel.dim(), chains.x.cols(), "the panel's dimension against x");
     check_rule(rule, target.space);
-    T::chain(target.panel.isa(), simd::Move::Relu { target, rule, scale, steps, chains, scratch });
+    let run = simd::ReluSteps { target, rule, scale, steps, chains, scratch };
+    T::chain(run.target.panel.isa(), simd::Move::Relu(run));
 }
 
 fn check_rule<T: Real>(rule: Rule<T>, space: Space) {

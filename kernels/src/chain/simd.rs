@@ -17,14 +17,7 @@ use crate::{
 
 /// What is to be done with chains.
 pub enum Move<'a, 'b, T> {
-    Relu {
-        target: ReluTarget<'a, T>,
-        rule: Rule<T>,
-        scale: &'a [T],
-        steps: usize,
-        chains: Chains<'a, T>,
-        scratch: &'a mut Scratch,
-    },
+    Relu(ReluSteps<'a, T>),
     Advance {
         rule: Rule<T>,
         space: Space,
@@ -64,8 +57,7 @@ impl<T: Real> Kernel<T> for Move<'_, '_, T> {
     #[inline(always)]
     fn run<L: Lanes<T>>(self, simd: L) {
         match self {
-            Move::Relu { target, rule, scale, steps, chains, scratch } => {
-                let run = ReluSteps { target, rule, scale, steps, chains, scratch };
+            Move::Relu(run) => {
                 // As many registers per sub-tile as the kernels of the energy.
                 match L::REGISTERS {
                     32.. => run.chains::<L, 3, 8, 8>(simd),
@@ -568,13 +560,13 @@ fn settle<L: Lanes<T>, T: Real>(
 }
 
 /// See [`relu_steps`](super::relu_steps).
-struct ReluSteps<'a, T> {
-    target: ReluTarget<'a, T>,
-    rule: Rule<T>,
-    scale: &'a [T],
-    steps: usize,
-    chains: Chains<'a, T>,
-    scratch: &'a mut Scratch,
+pub struct ReluSteps<'a, T> {
+    pub target: ReluTarget<'a, T>,
+    pub rule: Rule<T>,
+    pub scale: &'a [T],
+    pub steps: usize,
+    pub chains: Chains<'a, T>,
+    pub scratch: &'a mut Scratch,
 }
 
 impl<T: Real> ReluSteps<'_, T> {
