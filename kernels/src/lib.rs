@@ -11,7 +11,7 @@
 //! | [`relu`] | value, gradient and parameter gradient of shallow ReLU energies |
 //! | [`chain`] | Langevin and Hamiltonian steps of Markov chains |
 //! | [`noise`] | random streams and normals |
-//! | [`elementary`] | ln, sin πx, cos πx |
+//! | [`elementary`] | ln, exp, sin πx, cos πx, angles |
 //! | [`Isa`] | instruction-set levels, detected once, ordered, forced per call |
 //! | [`Rows`], [`RowsMut`] | borrowed row-major matrices, checked when they are made |
 //! | [`registry`] | every kernel with its shapes, cost and error bound: what tests, benches and fuzzing iterate over |

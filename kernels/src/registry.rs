@@ -260,6 +260,38 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
             bytes: |shape| 3 * (shape.n * size_of::<T>()) as u64,
         },
         Entry {
+            name: "elementary.exp",
+            inputs: |shape| vec![vector("x", shape.n)],
+            outputs: |shape| vec![vector("y", shape.n)],
+            run: |isa, call, _| elementary::exp(isa, call.inputs[0], call.outputs[0]),
+            reference: |call| {
+                for (y, &x) in call.outputs[0].iter_mut().zip(call.inputs[0]) {
+                    *y = T::exp(x);
+                }
+            },
+            roundings: |_| Vec::new(),
+            flops: |shape| 35 * shape.n as u64,
+            bytes: |shape| 2 * (shape.n * size_of::<T>()) as u64,
+        },
+        Entry {
+            name: "elementary.angle",
+            inputs: |shape| vec![vector("opposite", shape.n), vector("adjacent", shape.n)],
+            outputs: |shape| vec![vector("angle", shape.n)],
+            run: |isa, call, _| {
+                let (x, y) = (call.inputs[0], call.inputs[1]);
+                elementary::angle(isa, x, y, call.outputs[0]);
+            },
+            reference: |call| {
+                let points = call.inputs[0].iter().zip(call.inputs[1]);
+                for (angle, (&opposite, &adjacent)) in call.outputs[0].iter_mut().zip(points) {
+                    *angle = T::angle(opposite, adjacent);
+                }
+            },
+            roundings: |_| Vec::new(),
+            flops: |shape| 55 * shape.n as u64,
+            bytes: |shape| 3 * (shape.n * size_of::<T>()) as u64,
+        },
+        Entry {
             name: "noise.normals",
             inputs: |_| Vec::new(),
             outputs: |shape| vec![matrix("normals", shape.n, shape)],

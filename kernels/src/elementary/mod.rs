@@ -6,8 +6,13 @@
 //!   leading digits.
 //! * `sin πx` and `cos πx`: reduced exactly to a quarter turn, then `t (π/2 + t² S(t²))` and
 //!   `1 + t² C(t²)` for t in [-½, ½].
+//! * `exp x`: `x = k ln 2 + r` with |r| ≤ ½ ln 2, the result 2^k (1 + r + r² E(r)). The power of two is
+//!   multiplied in halves, so that a subnormal result is rounded just once more.
+//! * `atan2(a, b)` for a, b ≥ 0: with t = min / max, or (max - min) / (max + min) if the first is above
+//!   tan π/8, the angle is 0, π/4 or π/2 plus or minus arctan t = `t + t³ A(t²)`. The rounding error
+//!   of t comes from the remainder of the division, with just one reciprocal.
 //!
-//! The polynomials are minimax fits (Sollya's `fpminimax`) with errors below 2^-58 (`f64`) and
+//! The polynomials are minimax fits (Sollya's `fpminimax`) with errors below 2^-57 (`f64`) and
 //! 2^-28 (`f32`) of the result.
 
 use crate::{Isa, Real};
@@ -35,6 +40,16 @@ pub trait Constants: Sized + 'static {
     const SIN: &'static [Self];
     /// C, lowest power first.
     const COS: &'static [Self];
+    /// 1 / ln 2.
+    const LOG2_E: Self;
+    /// Beyond ± this, all results of the exponential function are ∞ or 0.
+    const EXP_BOUND: Self;
+    /// E, lowest power first.
+    const EXP: &'static [Self];
+    /// tan π/8.
+    const TAN_EIGHTH: Self;
+    /// A, lowest power first.
+    const ATAN: &'static [Self];
 }
 
 impl Constants for f32 {
@@ -47,6 +62,11 @@ impl Constants for f32 {
     const HALF_PI: [f32; 2] = [1.5707964, -4.371139e-08];
     const SIN: &'static [f32] = &[-0.6459641, 0.07969225, -0.004678602, 0.00015209736];
     const COS: &'static [f32] = &[-1.2337005, 0.25366828, -0.020852493, 0.00088611676];
+    const LOG2_E: f32 = std::f32::consts::LOG2_E;
+    const EXP_BOUND: f32 = 120.0;
+    const EXP: &'static [f32] = &[0.4999999, 0.16666521, 0.041668963, 0.008368672, 0.0013782486];
+    const TAN_EIGHTH: f32 = 0.41421357;
+    const ATAN: &'static [f32] = &[-0.33333316, 0.1999853, -0.14244428, 0.10599466, -0.060908165];
 }
 
 impl Constants for f64 {
@@ -82,6 +102,34 @@ impl Constants for f64 {
         4.7098608248831427e-07,
         -6.2287930890835876e-09,
     ];
+    const LOG2_E: f64 = std::f64::consts::LOG2_E;
+    const EXP_BOUND: f64 = 800.0;
+    const EXP: &'static [f64] = &[
+        0.5000000000000011,
+        0.16666666666666424,
+        0.04166666666652701,
+        0.008333333333487045,
+        0.0013888888944328967,
+        0.00019841269522513457,
+        2.4801492462047133e-5,
+        2.755757220957578e-6,
+        2.763045330955493e-7,
+        2.5004530562298984e-8,
+    ];
+    const TAN_EIGHTH: f64 = 0.41421356237309503;
+    const ATAN: &'static [f64] = &[
+        -0.333333333333332,
+        0.19999999999953685,
+        -0.1428571428020122,
+        0.1111111078358091,
+        -0.0909089776000951,
+        0.07692060252393734,
+        -0.06663104544370749,
+        0.0584789378743769,
+        -0.05039329757736895,
+        0.03806533335688502,
+        -0.01790821166785061,
+    ];
 }
 
 /// `y[i] = ln x[i]`, within 1 ULP; -∞ at ±0, NaN below.
@@ -102,4 +150,24 @@ pub fn sin_cos_pi<T: Real>(isa: Isa, x: &[T], sin: &mut [T], cos: &mut [T]) {
     assert_eq!(x.len(), sin.len(), "length of sin against x");
     assert_eq!(x.len(), cos.len(), "length of cos against x");
     T::elementary(isa, simd::Map::SinCosPi { x, sin, cos });
+}
+
+/// `y[i] = e^x[i]`, within 1 ULP; underflow is gradual.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn exp<T: Real>(isa: Isa, x: &[T], y: &mut [T]) {
+    assert_eq!(x.len(), y.len(), "length of y against x");
+    T::elementary(isa, simd::Map::Exp { x, y });
+}
+
+/// `angle[i] = atan2(opposite[i], adjacent[i])` where both are at least 0, within 1 ULP: from 0 to π/2,
+/// and 0 if both are 0. NaN if one of them is negative or both are ∞.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn angle<T: Real>(isa: Isa, opposite: &[T], adjacent: &[T], angle: &mut [T]) {
+    assert_eq!(opposite.len(), adjacent.len(), "length of adjacent against opposite");
+    assert_eq!(opposite.len(), angle.len(), "length of angle against opposite");
+    T::elementary(isa, simd::Map::Angle { opposite, adjacent, angle });
 }

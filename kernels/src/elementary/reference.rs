@@ -13,6 +13,10 @@ pub trait Elementary: Sized {
     fn sin_cos_pi(x: Self) -> (Self, Self);
     /// `(sin (π/2)t, cos (π/2)t)` for t in [-½, ½].
     fn sin_cos_quarter(t: Self) -> (Self, Self);
+    /// Exponential function.
+    fn exp(x: Self) -> Self;
+    /// `atan2(opposite, adjacent)` where neither is negative.
+    fn angle(opposite: Self, adjacent: Self) -> Self;
 }
 
 macro_rules! elementary {
@@ -70,6 +74,70 @@ macro_rules! elementary {
                 let [high, low] = $t::HALF_PI;
                 let correction = t * z.mul_add(polynomial(z, $t::SIN), low);
                 (t.mul_add(high, correction), z.mul_add(polynomial(z, $t::COS), 1.0))
+            }
+
+            fn exp(x: $t) -> $t {
+                // Exponents stay within what two factors reach. NaN passes.
+                let x = if x < -$t::EXP_BOUND { -$t::EXP_BOUND } else { x };
+                let x = if $t::EXP_BOUND < x { $t::EXP_BOUND } else { x };
+                let k = (x * $t::LOG2_E).round_ties_even();
+                // Exact, so it enters the sum without the rounding error of r.
+                let high = (-k).mul_add($t::LN2[0], x);
+                let low = k * $t::LN2[1];
+                let r = high - low;
+                let tail = (r * r).mul_add(polynomial(r, $t::EXP), -low);
+                let y = 1.0 + (high + tail);
+                let power = |k: $t| {
+                    // Its lowest bits are the biased exponent.
+                    let number = k + ((1u64 << $t::SIGNIFICAND) as $t + $t::BIAS as $t);
+                    $t::from_bits(number.to_bits() << $t::SIGNIFICAND)
+                };
+                let half = (0.5 * k).round_ties_even();
+                y * power(half) * power(k - half)
+            }
+
+            fn angle(opposite: $t, adjacent: $t) -> $t {
+                let (min, max) =
+                    if opposite < adjacent { (opposite, adjacent) } else { (adjacent, opposite) };
+                // The reciprocal of max and the remainder of the division need room in the exponent.
+                let threshold = $t::from_bits((($t::BIAS + $t::WIDTH) as $bits) << $t::SIGNIFICAND);
+                let up =
+                    $t::from_bits(((2 * $t::BIAS - $t::WIDTH - 5) as $bits) << $t::SIGNIFICAND);
+                let scale = if max < threshold { up } else { 0.0625 };
+                let (min, max) = (scale * min, scale * max);
+                let (sum, difference) = (max + min, max - min);
+                let reduced = max * $t::TAN_EIGHTH < min;
+                // Exact: difference + numerator_error = max - min, and likewise the sum.
+                let (numerator, numerator_error, denominator, denominator_error) = if reduced {
+                    (difference, (max - difference) - min, sum, (max - sum) + min)
+                } else {
+                    (min, 0.0, max, 0.0)
+                };
+                let reciprocal = 1.0 / denominator;
+                let t = numerator * reciprocal;
+                let remainder = (-t).mul_add(denominator, numerator) + numerator_error;
+                let error = (-t).mul_add(denominator_error, remainder) * reciprocal;
+                let z = t * t;
+                let series = (t * z).mul_add(polynomial(z, $t::ATAN), (-z).mul_add(error, error));
+                // turns π/2 + direction (t + series), the error of the leading sum carried along.
+                let (direct, turned) = if adjacent < opposite { (-1.0, 1.0) } else { (1.0, 0.0) };
+                let (direction, turns): ($t, $t) =
+                    if reduced { (-direct, 0.5) } else { (direct, turned) };
+                let [high, low] = $t::HALF_PI;
+                let base = turns * high;
+                let leading = direction.mul_add(t, base);
+                let rest = turns.mul_add(low, direction.mul_add(t, base - leading));
+                let angle = leading + direction.mul_add(series, rest);
+                if min < 0.0 {
+                    $t::NAN
+                } else if !(0.0 < max) {
+                    // Both zero, or NaN.
+                    sum
+                } else if max < $t::INFINITY {
+                    angle
+                } else {
+                    leading
+                }
             }
         }
     };

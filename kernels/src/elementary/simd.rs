@@ -9,6 +9,8 @@ use crate::{
 pub enum Map<'a, T> {
     Ln { x: &'a [T], y: &'a mut [T] },
     SinCosPi { x: &'a [T], sin: &'a mut [T], cos: &'a mut [T] },
+    Exp { x: &'a [T], y: &'a mut [T] },
+    Angle { opposite: &'a [T], adjacent: &'a [T], angle: &'a mut [T] },
 }
 
 /// The family's entry point for one element type.
@@ -27,24 +29,28 @@ macro_rules! dispatch {
 }
 dispatch!(f32 f64);
 
+/// `y[i] = f(x[i])`. A macro, because functions that are arguments do not reliably inherit the features.
+macro_rules! each {
+    ($f:ident, $lanes:ident, $simd:ident, $x:ident, $y:ident) => {{
+        let body = $x.len() - $x.len() % $lanes::LANES;
+        let (registers, tail) = $x.split_at(body);
+        let (out, tail_out) = $y.split_at_mut(body);
+        let out: &mut [$lanes::Vector] = bytemuck::cast_slice_mut(out);
+        for (&x, y) in bytemuck::cast_slice(registers).iter().zip(out) {
+            *y = $f($simd, x);
+        }
+        let y = [$f($simd, padded($simd, tail))];
+        tail_out.copy_from_slice(&bytemuck::cast_slice(&y)[..tail.len()]);
+    }};
+}
+
 impl<T: Real> Kernel<T> for Map<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes<T>>(self, simd: L) {
         match self {
-            Map::Ln { x, y } => {
-                let lanes = L::LANES;
-                let body = x.len() - x.len() % lanes;
-                let (registers, tail) = x.split_at(body);
-                let (out, tail_out) = y.split_at_mut(body);
-                let out: &mut [L::Vector] = bytemuck::cast_slice_mut(out);
-                for (&x, y) in bytemuck::cast_slice(registers).iter().zip(out) {
-                    *y = ln(simd, x);
-                }
-                let y = [ln(simd, padded(simd, tail))];
-                tail_out.copy_from_slice(&bytemuck::cast_slice(&y)[..tail.len()]);
-            }
+            Map::Ln { x, y } => each!(ln, L, simd, x, y),
             Map::SinCosPi { x, sin, cos } => {
                 let lanes = L::LANES;
                 let body = x.len() - x.len() % lanes;
@@ -59,6 +65,24 @@ impl<T: Real> Kernel<T> for Map<'_, T> {
                 let (sin, cos) = sin_cos_pi(simd, padded(simd, tail));
                 sin_tail.copy_from_slice(&bytemuck::cast_slice(&[sin])[..tail.len()]);
                 cos_tail.copy_from_slice(&bytemuck::cast_slice(&[cos])[..tail.len()]);
+            }
+            Map::Exp { x, y } => each!(exp, L, simd, x, y),
+            Map::Angle { opposite, adjacent, angle: out } => {
+                let lanes = L::LANES;
+                let body = out.len() - out.len() % lanes;
+                let (opposite, opposite_tail) = opposite.split_at(body);
+                let (adjacent, adjacent_tail) = adjacent.split_at(body);
+                let (out, tail_out) = out.split_at_mut(body);
+                let opposite: &[L::Vector] = bytemuck::cast_slice(opposite);
+                let adjacent: &[L::Vector] = bytemuck::cast_slice(adjacent);
+                let out: &mut [L::Vector] = bytemuck::cast_slice_mut(out);
+                for ((&opposite, &adjacent), out) in opposite.iter().zip(adjacent).zip(out) {
+                    *out = angle(simd, opposite, adjacent);
+                }
+                let (opposite, adjacent) =
+                    (padded(simd, opposite_tail), padded(simd, adjacent_tail));
+                let y = [angle(simd, opposite, adjacent)];
+                tail_out.copy_from_slice(&bytemuck::cast_slice(&y)[..tail_out.len()]);
             }
         }
     }
@@ -176,4 +200,78 @@ pub(crate) fn sin_cos_pi<T: Real, L: Lanes<T>>(simd: L, x: L::Vector) -> (L::Vec
     let cos = simd.select_less(from_one, half, simd.sub(zero, simd.mul(n, s)), cos);
     let sign = simd.and_bits(bytemuck::cast(x), simd.splat_bits(1 << (T::WIDTH - 1)));
     (flip(simd, sin, sign), cos)
+}
+
+/// `2^k` for an integer k with the exponent of a normal number.
+#[inline(always)]
+fn power<T: Real, L: Lanes<T>>(simd: L, k: L::Vector) -> L::Vector {
+    let offset = (1u64 << T::SIGNIFICAND) as f64 + f64::from(T::BIAS);
+    let number = simd.add(k, simd.splat(T::from_f64(offset)));
+    bytemuck::cast(simd.shl_bits(bytemuck::cast(number), T::SIGNIFICAND))
+}
+
+/// For all x.
+#[inline(always)]
+pub(crate) fn exp<T: Real, L: Lanes<T>>(simd: L, x: L::Vector) -> L::Vector {
+    let (lowest, highest) = (simd.splat(-T::EXP_BOUND), simd.splat(T::EXP_BOUND));
+    let x = simd.select_less(x, lowest, lowest, x);
+    let x = simd.select_less(highest, x, highest, x);
+    let k = simd.round(simd.mul(x, simd.splat(T::LOG2_E)));
+    let high = simd.mul_add(k, simd.splat(-T::LN2[0]), x);
+    let low = simd.mul(k, simd.splat(-T::LN2[1]));
+    let r = simd.add(high, low);
+    let tail = simd.mul_add(simd.mul(r, r), polynomial(simd, r, T::EXP), low);
+    let y = simd.add(simd.splat(T::ONE), simd.add(high, tail));
+    let half = simd.round(simd.mul(simd.splat(T::from_f64(0.5)), k));
+    simd.mul(simd.mul(y, power(simd, half)), power(simd, simd.sub(k, half)))
+}
+
+/// `atan2(opposite, adjacent)` where neither is negative.
+#[inline(always)]
+pub(crate) fn angle<T: Real, L: Lanes<T>>(
+    simd: L,
+    opposite: L::Vector,
+    adjacent: L::Vector,
+) -> L::Vector {
+    let (zero, one) = (simd.splat(T::ZERO), simd.splat(T::ONE));
+    let sign = simd.splat_bits(1 << (T::WIDTH - 1));
+    let min = simd.select_less(opposite, adjacent, opposite, adjacent);
+    let max = simd.select_less(opposite, adjacent, adjacent, opposite);
+    let threshold = u64::from(T::BIAS + T::WIDTH) << T::SIGNIFICAND;
+    let up = u64::from(2 * T::BIAS - T::WIDTH - 5) << T::SIGNIFICAND;
+    let threshold = bytemuck::cast(simd.splat_bits(threshold));
+    let up = bytemuck::cast(simd.splat_bits(up));
+    let scale = simd.select_less(max, threshold, up, simd.splat(T::from_f64(0.0625)));
+    let (min, max) = (simd.mul(scale, min), simd.mul(scale, max));
+    let (sum, difference) = (simd.add(max, min), simd.sub(max, min));
+    let bound = simd.mul(max, simd.splat(T::TAN_EIGHTH));
+    let numerator = simd.select_less(bound, min, difference, min);
+    let denominator = simd.select_less(bound, min, sum, max);
+    let numerator_error =
+        simd.select_less(bound, min, simd.sub(simd.sub(max, difference), min), zero);
+    let denominator_error = simd.select_less(bound, min, simd.add(simd.sub(max, sum), min), zero);
+    let reciprocal = simd.div(one, denominator);
+    let t = simd.mul(numerator, reciprocal);
+    let minus_t = flip(simd, t, sign);
+    let remainder = simd.add(simd.mul_add(minus_t, denominator, numerator), numerator_error);
+    let remainder = simd.mul_add(minus_t, denominator_error, remainder);
+    let error = simd.mul(remainder, reciprocal);
+    let z = simd.mul(t, t);
+    let tail = simd.mul_add(flip(simd, z, sign), error, error);
+    let series = simd.mul_add(simd.mul(t, z), polynomial(simd, z, T::ATAN), tail);
+    let minus_one = simd.splat(-T::ONE);
+    let direct = simd.select_less(adjacent, opposite, minus_one, one);
+    let turned = simd.select_less(adjacent, opposite, one, zero);
+    let direction = simd.select_less(bound, min, flip(simd, direct, sign), direct);
+    let turns = simd.select_less(bound, min, simd.splat(T::from_f64(0.5)), turned);
+    let [high, low] = T::HALF_PI;
+    let base = simd.mul(turns, simd.splat(high));
+    let leading = simd.mul_add(direction, t, base);
+    let rest = simd.mul_add(direction, t, simd.sub(base, leading));
+    let rest = simd.mul_add(turns, simd.splat(low), rest);
+    let angle = simd.add(leading, simd.mul_add(direction, series, rest));
+    let angle = simd.select_less(max, simd.splat(T::INFINITY), angle, leading);
+    // Both zero, or NaN.
+    let angle = simd.select_less(zero, max, angle, sum);
+    simd.select_less(min, zero, simd.splat(T::NAN), angle)
 }

@@ -1,4 +1,4 @@
-//! ln, sin πx and cos πx against CORE-MATH's correctly rounded functions, on every level.
+//! ln, exp, sin πx, cos πx and angles against CORE-MATH's correctly rounded functions, on every level.
 
 use crate::support::{Effort, Float, Merge, Rng, by_effort, effort, levels, mix, parallel};
 use gibbsite_kernels::{Isa, Real, elementary};
@@ -137,6 +137,62 @@ fn exact_sin_cos_pi(x: f64) -> [Exact; 2] {
     }
 }
 
+/// exp by its Taylor series.
+fn exact_exp(x: f64) -> Exact {
+    let k = (x * consts::LOG2_E).round_ties_even();
+    let r = Double::from(x) + Double::from(-k) * Double::LN_2;
+    let one = Double::from(1.0);
+    let series = (1..=24).rev().fold(one, |sum, n| one + sum * r / Double::from(f64::from(n)));
+    // All that powers of two allow: what is left is far from underflow.
+    let shift = k.clamp(-1000.0, 1000.0) as i32;
+    let rest = 2.0_f64.powi(k as i32 - shift);
+    Exact { value: Double(series.0 * rest, series.1 * rest), scale: 2.0_f64.powi(-shift) }
+}
+
+/// atan2 of two positive numbers, by one step of Newton's method from a multiple of π/2.
+fn exact_angle(opposite: f64, adjacent: f64) -> Exact {
+    let (min, max) = (opposite.min(adjacent), opposite.max(adjacent));
+    let up = if max < 1.0 { 2.0_f64.powi(200) } else { 1.0 };
+    let (min, max) = (min * up, max * up);
+    let e = (max.to_bits() >> 52) as i32 - 1023;
+    let times = |x: f64, power: i32| x * 2.0_f64.powi(power / 2) * 2.0_f64.powi(power - power / 2);
+    let max_scaled = times(max, -e);
+    if min / max < 2.0_f64.powi(-300) {
+        if adjacent < opposite {
+            return Double::HALF_PI.into();
+        }
+        let quotient = Double::from(times(min, 600 - e)) / Double::from(max_scaled);
+        return Exact { value: quotient, scale: 2.0_f64.powi(600) };
+    }
+    let (min, max) = (Double::from(times(min, -e)), Double::from(max_scaled));
+    let negative = |a: Double| Double(-a.0, -a.1);
+    let t = core_math::atan(min.0 / max.0) * consts::FRAC_2_PI;
+    let [sin, cos] = exact_quarter(t);
+    let step = (min * cos + negative(max * sin)) / (max * cos + min * sin);
+    let angle = Double::HALF_PI * Double::from(t) + step;
+    if adjacent < opposite { Double::HALF_PI + negative(angle) } else { angle }.into()
+}
+
+/// The other side of an angle: any value, or one of similar size.
+fn adjacent<T: Float>(opposite: T) -> T {
+    let bits = mix(opposite.bits());
+    let unit = (bits >> 11) as f64 * 2.0_f64.powi(-53);
+    let ratio = match bits % 4 {
+        0 => return T::from_bits(bits >> (64 - T::WIDTH)).abs(),
+        1 => 2.0 * unit,
+        2 => 1.0 / (unit + 2.0_f64.powi(-60)),
+        _ => (1.0 + unit) * 2.0_f64.powi((bits >> 2) as i32 % 32),
+    };
+    opposite.abs() * T::from_f64(ratio)
+}
+
+/// The correctly rounded angle of a point: that of two infinities is left open.
+fn rounded_angle<T: Float>(opposite: T, atan2: fn(T, T) -> T) -> T {
+    let (opposite, adjacent) = (opposite.abs(), adjacent(opposite));
+    let open = opposite == T::INFINITY && adjacent == T::INFINITY;
+    if open { T::NAN } else { atan2(opposite, adjacent) }
+}
+
 /// One function and its true values.
 struct Output<T> {
     name: &'static str,
@@ -180,6 +236,44 @@ fn ln<T: Float>(outputs: &'static [Output<T>]) -> Subject<T> {
                 let before = T::from_bits(x[0].bits() - 1);
                 increasing([before, x[0]], [T::ln(before), y[0]]);
             }
+        },
+    }
+}
+
+/// At x and at -x.
+fn exp<T: Float>(outputs: &'static [Output<T>]) -> Subject<T> {
+    Subject {
+        outputs,
+        run: |isa, x, [y, z]| {
+            let mirrored: Vec<_> = x.iter().map(|&x| -x).collect();
+            elementary::exp(isa, x, y);
+            elementary::exp(isa, &mirrored, z);
+        },
+        reference: |x| [T::exp(x), T::exp(-x)],
+        laws: |x, [y, z]| {
+            for (x, (y, z)) in x.windows(2).zip(y.windows(2).zip(z.windows(2))) {
+                if x[0] <= x[1] {
+                    assert!(y[0] <= y[1], "exp falls from {} to {}", x[0], x[1]);
+                    assert!(z[1] <= z[0], "exp falls from {} to {}", -x[1], -x[0]);
+                }
+            }
+        },
+    }
+}
+
+/// As functions of the opposite side.
+fn angle<T: Float>(outputs: &'static [Output<T>]) -> Subject<T> {
+    Subject {
+        outputs,
+        run: |isa, x, [y, _]| {
+            let (opposite, adjacent): (Vec<_>, Vec<_>) =
+                x.iter().map(|&x| (x.abs(), adjacent(x))).unzip();
+            elementary::angle(isa, &opposite, &adjacent, y);
+        },
+        reference: |x| [T::angle(x.abs(), adjacent(x)), T::ZERO],
+        laws: |_, [y, _]| {
+            let right = T::from_f64(consts::FRAC_PI_2);
+            assert!(y.iter().all(|&y| !(y < T::ZERO || right < y)), "beyond the first quadrant");
         },
     }
 }
@@ -241,6 +335,33 @@ const SIN_COS_PI_F64: &[Output<f64>] = &[
         },
     },
 ];
+
+const EXP_F32: &[Output<f32>] = &[
+    Output {
+        name: "f32 exp x",
+        rounded: core_math::expf,
+        exact: |x| core_math::exp(x.into()).into(),
+    },
+    Output {
+        name: "f32 exp -x",
+        rounded: |x| core_math::expf(-x),
+        exact: |x| core_math::exp((-x).into()).into(),
+    },
+];
+const EXP_F64: &[Output<f64>] = &[
+    Output { name: "f64 exp x", rounded: core_math::exp, exact: exact_exp },
+    Output { name: "f64 exp -x", rounded: |x| core_math::exp(-x), exact: |x| exact_exp(-x) },
+];
+const ANGLE_F32: &[Output<f32>] = &[Output {
+    name: "f32 angle",
+    rounded: |x| rounded_angle(x, core_math::atan2f),
+    exact: |x| core_math::atan2(x.abs().into(), adjacent(x).into()).into(),
+}];
+const ANGLE_F64: &[Output<f64>] = &[Output {
+    name: "f64 angle",
+    rounded: |x| rounded_angle(x, core_math::atan2),
+    exact: |x| exact_angle(x.abs(), adjacent(x)),
+}];
 
 /// Arguments that are looked at together.
 #[derive(Clone, Copy)]
@@ -472,6 +593,42 @@ fn sin_cos_pi_f64() {
     ));
 }
 
+#[test]
+fn exp_f32() {
+    exp(EXP_F32).sweep(by_effort(
+        0x8d0d_c0e8_6979_bfbc,
+        0x3c40_af0d_1654_d947,
+        0x00cf_5559_1181_e889,
+    ));
+}
+
+#[test]
+fn exp_f64() {
+    exp(EXP_F64).sample(by_effort(
+        0x9a07_8f77_f4e4_f9f0,
+        0x77a3_1abf_6467_c144,
+        0x2ae1_48e6_db87_8316,
+    ));
+}
+
+#[test]
+fn angle_f32() {
+    angle(ANGLE_F32).sweep(by_effort(
+        0x493a_5f1d_f96e_97d2,
+        0xab4b_d6d1_4f06_5443,
+        0xeb53_013f_704f_747f,
+    ));
+}
+
+#[test]
+fn angle_f64() {
+    angle(ANGLE_F64).sample(by_effort(
+        0x6f3f_7020_67fc_e025,
+        0xacb5_77ff_96b8_9919,
+        0x0000_0000_0000_0000,
+    ));
+}
+
 /// Zeros, infinities and NaNs as IEEE 754 has them, on every level.
 fn specials<T: Float>() {
     let infinity = T::INFINITY;
@@ -479,6 +636,8 @@ fn specials<T: Float>() {
     let same = |what: &str, isa: Isa, x: T, y: T, expected: T| {
         assert_eq!(y.canonical(), expected.canonical(), "{what} {x} on {isa}: {y}, not {expected}");
     };
+    let (exponent, digits) = (f64::from(T::BIAS), f64::from(T::SIGNIFICAND));
+    let log = |k: f64| T::from_f64(k * consts::LN_2);
     for isa in levels() {
         for (x, expected) in [
             (T::ZERO, -infinity),
@@ -493,6 +652,65 @@ fn specials<T: Float>() {
             let mut y = [T::ONE];
             elementary::ln(isa, &[x], &mut y);
             same("ln", isa, x, y[0], expected);
+        }
+        for (x, expected) in [
+            (T::ZERO, one),
+            (-T::ZERO, one),
+            (infinity, infinity),
+            (-infinity, T::ZERO),
+            (T::from_bits(infinity.bits() - 1), infinity),
+            (-T::from_bits(infinity.bits() - 1), T::ZERO),
+            // Just above the largest number, just below half of the smallest subnormal, and that
+            // subnormal.
+            (log(exponent + 1.0 + 1e-5), infinity),
+            (log(-exponent - digits - 1e-5), T::ZERO),
+            (log(1.0 - exponent - digits), T::from_bits(1)),
+            (T::from_bits(1), one),
+            (T::NAN, T::NAN),
+        ] {
+            let mut y = [T::ONE];
+            elementary::exp(isa, &[x], &mut y);
+            same("exp", isa, x, y[0], expected);
+        }
+        let right = T::from_f64(consts::FRAC_PI_2);
+        let (tiny, huge) = (T::from_bits(1), T::from_bits(infinity.bits() - 1));
+        for (opposite, adjacent, expected) in [
+            (T::ZERO, T::ZERO, T::ZERO),
+            (T::ZERO, one, T::ZERO),
+            (T::ZERO, tiny, T::ZERO),
+            (T::ZERO, huge, T::ZERO),
+            (one, T::ZERO, right),
+            (tiny, T::ZERO, right),
+            (huge, T::ZERO, right),
+            (one, one, right * half),
+            (tiny, tiny, right * half),
+            (huge, huge, right * half),
+            (tiny, one, tiny),
+            (tiny, huge, T::ZERO),
+            (huge, tiny, right),
+            (T::MIN_POSITIVE, one, T::MIN_POSITIVE),
+            (one, infinity, T::ZERO),
+            (T::ZERO, infinity, T::ZERO),
+            (huge, infinity, T::ZERO),
+            (infinity, one, right),
+            (infinity, huge, right),
+            (infinity, T::ZERO, right),
+            (infinity, infinity, T::NAN),
+            (-one, one, T::NAN),
+            (one, -one, T::NAN),
+            (T::ZERO, -one, T::NAN),
+            (-infinity, infinity, T::NAN),
+        ] {
+            let mut y = [T::INFINITY];
+            elementary::angle(isa, &[opposite], &[adjacent], &mut y);
+            same("angle of", isa, opposite, y[0], expected);
+        }
+        for x in [T::ZERO, one, huge, infinity, -one, T::NAN] {
+            for (opposite, adjacent) in [(x, T::NAN), (T::NAN, x)] {
+                let mut y = [T::ZERO];
+                elementary::angle(isa, &[opposite], &[adjacent], &mut y);
+                same("angle of", isa, opposite, y[0], T::NAN);
+            }
         }
         let even = T::from_f64(1e30);
         for (x, sin, cos) in [
