@@ -15,6 +15,7 @@
 //! | judge the draws | [`diagnostics`] |
 //! | estimate its normalising constant | [`normaliser`] |
 //! | train one | [`train`] |
+//! | test whether points are draws from it | [`stein`] |
 //! | compare with a known truth | [`teacher`] |
 //!
 //! Points are borrowed row-major matrices, [`Rows`] and [`RowsMut`]. Everything is generic over `f32` and `f64`
@@ -53,6 +54,7 @@ pub mod normaliser;
 mod parallel;
 pub mod random;
 pub mod sampler;
+pub mod stein;
 pub mod teacher;
 pub mod train;
 

@@ -5,7 +5,7 @@
 //! NaN and signed zeros open in `min`/`max`. This one holds just what our kernels use, with
 //! every result pinned down to the bit.
 
-use crate::{Isa, chain, elementary, noise, relu};
+use crate::{Isa, chain, elementary, noise, relu, stein};
 use bytemuck::Pod;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use pulp::Simd;
@@ -128,6 +128,7 @@ pub trait Real:
     + noise::reference::Normal
     + noise::simd::Dispatch
     + relu::simd::Dispatch
+    + stein::simd::Dispatch
 {
     /// 0.
     const ZERO: Self;

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`relu`] | value, gradient and parameter gradient of shallow ReLU energies |
 //! | [`chain`] | Langevin and Hamiltonian steps of Markov chains |
+//! | [`stein`] | blocks of the Gram matrix of Stein kernels, their sums and products |
 //! | [`noise`] | random streams and normals |
 //! | [`elementary`] | ln, exp, sin πx, cos πx, angles |
 //! | [`Isa`] | instruction-set levels, detected once, ordered, forced per call |
@@ -59,6 +60,7 @@ pub mod elementary;
 pub mod noise;
 pub mod registry;
 pub mod relu;
+pub mod stein;
 
 pub use isa::{Isa, ParseIsaError};
 pub use lanes::Real;

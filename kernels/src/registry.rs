@@ -7,7 +7,8 @@
 use crate::{
     Isa, Real, Rows, RowsMut, Scratch, chain,
     chain::{Rule, Space},
-    elementary, noise, relu,
+    elementary, noise, relu, stein,
+    stein::{Base, Block, Points, Radial, Signs},
 };
 
 /// Size and options of one problem.
@@ -114,6 +115,30 @@ macro_rules! chain_entry {
                 4 * product(shape) * (STEPS * drifts) as u64
             },
             bytes: |shape| bytes::<T>(chain_inputs(shape), chain_outputs(shape)),
+        }
+    };
+}
+
+/// A block of a Gram matrix.
+macro_rules! stein_entry {
+    ($name:literal, $base:expr, $inputs:ident) => {
+        Entry {
+            name: $name,
+            inputs: $inputs,
+            outputs: |shape| vec![stein_output(shape)],
+            run: |isa, call, scratch| {
+                let shape = plain_if_metric(call.shape, call.inputs);
+                let (x, y) = stein_points($base, shape, call.inputs);
+                let out = stein_output(shape).rows_mut(call.outputs[0]);
+                stein::write(isa, stein_block($base, shape, &x, &y), out, scratch);
+            },
+            reference: |call| {
+                let shape = plain_if_metric(call.shape, call.inputs);
+                write_stein_reference($base, Call { shape, ..call });
+            },
+            roundings: |_| Vec::new(),
+            flops: |shape| 8 * product(shape),
+            bytes: |shape| bytes::<T>($inputs(shape), vec![stein_output(shape)]),
         }
     };
 }
@@ -361,7 +386,260 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
         chain_entry!("chain.hmc", Kind::Hmc),
         chain_entry!("chain.hmc_sphere", Kind::HmcSphere),
         chain_entry!("chain.baoab", Kind::Baoab),
+        stein_entry!("stein.imq", imq(-0.5), stein_inputs),
+        stein_entry!("stein.imq_power", imq(-0.3), stein_inputs),
+        stein_entry!(
+            "stein.rbf",
+            Base::Radial(Radial::Rbf { precision: T::from_f64(0.75) }),
+            stein_inputs
+        ),
+        stein_entry!("stein.arc_cosine", Base::ArcCosine, stein_inputs),
+        stein_entry!("stein.metric", imq(-0.5), metric_inputs),
+        Entry {
+            name: "stein.sums",
+            inputs: stein_inputs,
+            outputs: |shape| vec![vector("row_sums", shape.n), vector("col_sums", shape.m)],
+            run: |isa, call, scratch| {
+                let (x, y) = stein_points(imq(-0.5), call.shape, call.inputs);
+                let block = stein_block(imq(-0.5), call.shape, &x, &y);
+                let (mut rows, mut cols) = (vec![0.0; call.shape.n], vec![0.0; call.shape.m]);
+                stein::sums(isa, block, &mut rows, &mut cols, scratch);
+                copy_numbers(&rows, call.outputs[0]);
+                copy_numbers(&cols, call.outputs[1]);
+            },
+            reference: |call| {
+                let (mut rows, mut cols) = (vec![0.0; call.shape.n], vec![0.0; call.shape.m]);
+                for_stein_tiles(&call, |(i, j), tile| {
+                    let (row, col) = (&mut rows[i..], &mut cols[j..]);
+                    let (row, col) = (&mut row[..tile.rows()], &mut col[..tile.cols()]);
+                    stein::reference::sums(tile, row, col);
+                });
+                copy_numbers(&rows, call.outputs[0]);
+                copy_numbers(&cols, call.outputs[1]);
+            },
+            roundings: |_| Vec::new(),
+            flops: |shape| 8 * product(shape),
+            bytes: |shape| bytes::<T>(stein_inputs(shape), Vec::new()),
+        },
+        Entry {
+            name: "stein.product",
+            inputs: |shape| {
+                let mut inputs = stein_inputs(shape);
+                inputs.push(factor(shape));
+                inputs
+            },
+            outputs: |shape| vec![Array { name: "product", rows: shape.n, ..factor(shape) }],
+            run: |isa, call, scratch| {
+                let (x, y) = stein_points(imq(-0.5), call.shape, call.inputs);
+                let block = stein_block(imq(-0.5), call.shape, &x, &y);
+                let v = factor(call.shape);
+                let mut out = Array { rows: call.shape.n, ..v }.rows_mut(call.outputs[0]);
+                (0..call.shape.n).for_each(|i| out.row_mut(i).fill(T::ZERO));
+                stein::product(isa, block, v.rows(call.inputs[4]), out, scratch);
+            },
+            reference: |call| {
+                let v = factor(call.shape);
+                let n = call.shape.n;
+                let mut sums = vec![T::ZERO; n * v.cols];
+                for_stein_tiles(&call, |(i, j), tile| {
+                    let out = &mut sums[i * v.cols..][..tile.rows() * v.cols];
+                    let out = RowsMut::new(out, tile.rows(), v.cols).expect("whole rows");
+                    let v = v.rows(call.inputs[4]).range(j, tile.cols());
+                    stein::reference::product(tile, v, out);
+                });
+                let sums = Array { rows: n, stride: v.cols, ..v }.rows(&sums);
+                let mut out = Array { rows: n, ..v }.rows_mut(call.outputs[0]);
+                (0..n).for_each(|i| out.row_mut(i).copy_from_slice(sums.row(i)));
+            },
+            roundings: |_| Vec::new(),
+            flops: |shape| 2 * (shape.n * shape.m * factor(shape).cols) as u64 + 8 * product(shape),
+            bytes: |shape| bytes::<T>(stein_inputs(shape), vec![factor(shape)]),
+        },
+        Entry {
+            name: "stein.signed_sums",
+            inputs: stein_inputs,
+            outputs: |shape| vec![vector("sums", factor(shape).cols)],
+            run: |isa, call, scratch| {
+                let (x, y) = stein_points(imq(-0.5), call.shape, call.inputs);
+                let block = stein_block(imq(-0.5), call.shape, &x, &y);
+                let mut sums = vec![0.0; call.outputs[0].len()];
+                stein::signed_sums(isa, block, &signs(call.shape), &mut sums, scratch);
+                copy_numbers(&sums, call.outputs[0]);
+            },
+            reference: |call| {
+                let mut sums = vec![0.0; call.outputs[0].len()];
+                for_stein_tiles(&call, |start, tile| {
+                    stein::reference::signed_sums(tile, start, &signs(call.shape), &mut sums);
+                });
+                copy_numbers(&sums, call.outputs[0]);
+            },
+            roundings: |_| Vec::new(),
+            flops: |shape| 2 * (shape.n * shape.m * factor(shape).cols) as u64 + 8 * product(shape),
+            bytes: |shape| bytes::<T>(stein_inputs(shape), Vec::new()),
+        },
+        Entry {
+            name: "stein.pairs",
+            inputs: |shape| stein_inputs(Shape { m: shape.n, ..shape }),
+            outputs: |shape| vec![vector("values", shape.n)],
+            run: |isa, call, _| {
+                let (x, y) =
+                    stein_points(imq(-0.5), Shape { m: call.shape.n, ..call.shape }, call.inputs);
+                let kernel = stein_kernel(imq(-0.5), call.shape);
+                stein::pairs(isa, kernel, &x, &y, call.outputs[0]);
+            },
+            reference: |call| {
+                let shape = Shape { m: call.shape.n, ..call.shape };
+                let kernel = stein_kernel(imq(-0.5), shape);
+                for (i, out) in call.outputs[0].iter_mut().enumerate() {
+                    *out = stein_value(kernel, shape, call.inputs, i, i);
+                }
+            },
+            roundings: |_| Vec::new(),
+            flops: |shape| 8 * (shape.n * shape.d) as u64,
+            bytes: |shape| bytes::<T>(stein_inputs(shape), Vec::new()),
+        },
     ]
+}
+
+fn imq<T: Real>(exponent: f64) -> Base<T> {
+    Base::Radial(Radial::Imq { offset: T::from_f64(1.25), exponent: T::from_f64(exponent) })
+}
+
+/// With `bias`, the linear kernel is added; `weighted` stands for the sphere.
+fn stein_kernel<T: Real>(base: Base<T>, shape: Shape) -> stein::Kernel<T> {
+    let base = match base {
+        Base::Radial(radial) if shape.bias => Base::RadialLinear(radial),
+        base => base,
+    };
+    let space = if shape.weighted { Space::Sphere } else { Space::Flat };
+    stein::Kernel { base, space }
+}
+
+fn stein_inputs(shape: Shape) -> Vec<Array> {
+    vec![
+        matrix("x", shape.n, shape),
+        matrix("score of x", shape.n, shape),
+        matrix("y", shape.m, shape),
+        matrix("score of y", shape.m, shape),
+    ]
+}
+
+fn metric_inputs(shape: Shape) -> Vec<Array> {
+    let mut arrays = stein_inputs(shape);
+    for name in ["white score", "precise"] {
+        arrays.extend([matrix(name, shape.n, shape), matrix(name, shape.m, shape)]);
+    }
+    arrays
+}
+
+/// tr Λ.
+const TRACE: f64 = 2.75;
+
+/// A metric allows neither of the options.
+fn plain_if_metric<T>(shape: Shape, inputs: &[&[T]]) -> Shape {
+    let plain = inputs.len() < 8;
+    Shape { bias: shape.bias && plain, weighted: shape.weighted && plain, ..shape }
+}
+
+fn stein_points<T: Real>(base: Base<T>, shape: Shape, inputs: &[&[T]]) -> (Points<T>, Points<T>) {
+    let (x, y) = (matrix("", shape.n, shape), matrix("", shape.m, shape));
+    let points = |array: Array, [point, score, white, precise]: [usize; 4]| {
+        let rows = |k: usize| array.rows(inputs[k]);
+        let points = match inputs.len() {
+            8 => {
+                let trace = T::from_f64(TRACE);
+                Points::with_metric(rows(point), rows(white), rows(score), rows(precise), trace)
+            }
+            _ if base == Base::ArcCosine && !shape.weighted => {
+                Points::with_directions(rows(point), rows(score))
+            }
+            _ => Points::new(rows(point), rows(score)),
+        };
+        points.expect("arrays of one shape")
+    };
+    (points(x, [0, 1, 4, 6]), points(y, [2, 3, 5, 7]))
+}
+
+fn stein_block<'a, T: Real>(
+    base: Base<T>,
+    shape: Shape,
+    x: &'a Points<T>,
+    y: &'a Points<T>,
+) -> Block<'a, T> {
+    Block { kernel: stein_kernel(base, shape), rows: (x, 0..shape.n), cols: (y, 0..shape.m) }
+}
+
+fn stein_value<T: Real>(
+    kernel: stein::Kernel<T>,
+    shape: Shape,
+    inputs: &[&[T]],
+    i: usize,
+    j: usize,
+) -> T {
+    let metric = inputs.len() == 8;
+    let (x, y) = (matrix("", shape.n, shape), matrix("", shape.m, shape));
+    let point = |array: Array, [point, score, white, precise]: [usize; 4], i: usize| {
+        let row = |k: usize| array.rows(inputs[k]).row(i);
+        stein::reference::Point {
+            x: row(point),
+            score: row(score),
+            white_score: row(if metric { white } else { score }),
+            precise: metric.then(|| row(precise)),
+        }
+    };
+    let trace = T::from_f64(if metric { TRACE } else { shape.d as f64 });
+    let (x, y) = (point(x, [0, 1, 4, 6], i), point(y, [2, 3, 5, 7], j));
+    stein::reference::value(kernel, trace, x, y)
+}
+
+fn write_stein_reference<T: Real>(base: Base<T>, call: Call<'_, '_, T>) {
+    let shape = call.shape;
+    let mut out = stein_output(shape).rows_mut(call.outputs[0]);
+    let kernel = stein_kernel(base, shape);
+    for i in 0..shape.n {
+        for j in 0..shape.m {
+            out.row_mut(i)[j] = stein_value(kernel, shape, call.inputs, i, j);
+        }
+    }
+}
+
+fn stein_output(shape: Shape) -> Array {
+    Array { name: "block", rows: shape.n, cols: shape.m, stride: shape.m + shape.pad }
+}
+
+/// Calls `f` with the start and the values of every tile, with the kernel of the reductions.
+fn for_stein_tiles<T: Real>(
+    call: &Call<'_, '_, T>,
+    mut f: impl FnMut((usize, usize), Rows<'_, T>),
+) {
+    let shape = call.shape;
+    let kernel = stein_kernel(imq(-0.5), shape);
+    for (i, j) in stein::reference::tiles(shape.n, shape.m) {
+        let (rows, cols) = (stein::TILE.min(shape.n - i), stein::TILE.min(shape.m - j));
+        let value = |k: usize| stein_value(kernel, shape, call.inputs, i + k / cols, j + k % cols);
+        let tile: Vec<T> = (0..rows * cols).map(value).collect();
+        f((i, j), Rows::new(&tile, rows, cols).expect("a tile"));
+    }
+}
+
+/// A few columns, around the registers of a row.
+fn factor(shape: Shape) -> Array {
+    let cols = 1 + (shape.n + 3 * shape.m + shape.d) % 40;
+    Array { name: "factor", rows: shape.m, cols, stride: cols + shape.pad }
+}
+
+fn signs(shape: Shape) -> Signs {
+    let points = shape.n.max(shape.m);
+    let mut signs = Signs::try_positive(points, factor(shape).cols).expect("a few points");
+    let mut stream = noise::reference::start(SEED, shape.d as u64);
+    for i in 0..points {
+        signs.words_mut(i).fill_with(|| noise::reference::next(&mut stream));
+    }
+    signs
+}
+
+fn copy_numbers<T: Real>(from: &[f64], to: &mut [T]) {
+    to.iter_mut().zip(from).for_each(|(to, &from)| *to = T::from_f64(from));
 }
 
 /// Seed of the streams of all calls.

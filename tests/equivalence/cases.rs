@@ -441,8 +441,12 @@ pub fn for_bits<T: Float>(entry: &Entry<T>, rng: &mut Rng) -> Vec<Case> {
         let (class, place) = (rng.pick(&Class::BITS), random_place::<T>(rng));
         push(rng, shape, class, place);
     }
-    // Chains take several steps a call and share most of their code: every third case each.
-    let share = if entry.name.starts_with("chain.") { 3 } else { 1 };
+    // Kernels of these families share most of their code, and chains take several steps a call: some of the cases each.
+    let share = match entry.name.split('.').next() {
+        Some("chain") => 3,
+        Some("stein") => 5,
+        _ => 1,
+    };
     cases.into_iter().step_by(share).collect()
 }
 

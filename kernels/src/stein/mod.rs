@@ -1,0 +1,419 @@
+//! Stein kernels: what a kernel k and the score s of a density p make of a pair of points, so that the mean over p is 0 in
+//! either of them.
+//!
+//! In R^d, with the Langevin operator and r = x - y, D = s(x) - s(y) (Liu, Lee and Jordan 2016; Chwialkowski,
+//! Strathmann and Gretton 2016):
+//!
+//! ```text
+//! u(x, y) = k s(x)·s(y) + s(x)·∇_y k + s(y)·∇_x k + tr ∇_x∇_yᵀ k
+//! radial, k = φ(t), t = rᵀΛr     u = φ s(x)·s(y) - 2φ' (tr Λ + DᵀΛr) - 4φ'' rᵀΛ²r
+//! linear, k = 1 + x·y            u = k s(x)·s(y) + s(x)·x + s(y)·y + d
+//! ```
+//!
+//! On the unit sphere with tangential scores, for kernels of c = x·y = 1 - t/2, t = |r|², with w = 1 - c² = t (1 - t/4),
+//! derivatives by c, and s(x)·y + s(y)·x = -D·r:
+//!
+//! ```text
+//! u = φ [s(x)·s(y) + (d-1) D·r + (d-1)² c] - φ' [2(d-1) w - c D·r - (d-2+c²)] - φ'' c w
+//! ```
+//!
+//! | kernel | φ |
+//! |---|---|
+//! | [`Radial::Rbf`] | exp(-t / 2h²) |
+//! | [`Radial::Imq`] | (c₀² + t)^b |
+//!
+//! The arc-cosine kernel of degree 1 (Cho and Saul 2009) is the mean of max(θ·x, 0) max(θ·y, 0) over random neurons: over θ
+//! from N(0, I) in R^d, with α the angle between x and y,
+//!
+//! ```text
+//! k = |x||y| (sin α + (π-α) cos α) / 2π
+//! u = [|x||y| (sin α + (π-α) cos α) s(x)·s(y) + sin α (|x| s(x)·y/|y| + |y| s(y)·x/|x|)
+//!      + (π-α) (s(x)·x + s(y)·y + d)] / 2π
+//! ```
+//!
+//! and over θ from the sphere, on the sphere, φ = (√w + (π-α) c) / 2πd, φ' = (π-α) / 2πd, φ'' w = √w / 2πd.
+//!
+//! Everything is a sum over coordinates of products of differences, so nothing cancels between points that are close to
+//! each other or far from the origin, and `u(x, y)` and `u(y, x)` have the same bits.
+//!
+//! [`Points`] are laid out for registers once; a block of the Gram matrix is then written, summed, or
+//! multiplied tile by tile, and no more than a tile of it exists at a time.
+
+use crate::{Isa, Real, Rows, RowsMut, Scratch, ShapeError, chain::Space, scratch::AlignedBuf};
+use std::ops::Range;
+
+pub mod reference;
+pub(crate) mod simd;
+
+/// A radial kernel, as a function of the squared distance t.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Radial<T> {
+    /// exp(-t / 2h²).
+    Rbf {
+        /// 1/h².
+        precision: T,
+    },
+    /// Inverse multiquadric, (c₀² + t)^b with b < 0.
+    Imq {
+        /// c₀².
+        offset: T,
+        /// b; -½ is the quickest.
+        exponent: T,
+    },
+}
+
+/// The kernel behind a Stein kernel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Base<T> {
+    /// A function of the distance.
+    Radial(Radial<T>),
+    /// 1 + x·y.
+    Linear,
+    /// The sum of both.
+    RadialLinear(Radial<T>),
+    /// The arc-cosine kernel of degree 1.
+    ArcCosine,
+}
+
+/// A Stein kernel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Kernel<T> {
+    /// k.
+    pub base: Base<T>,
+    /// The operator: Langevin's in R^d, or that of the unit sphere.
+    pub space: Space,
+}
+
+impl<T> Kernel<T> {
+    /// What has to be summed for the kernel at points of this kind; `None` if it does not go with them.
+    fn layout(&self, kind: Kind) -> Option<Layout> {
+        Some(match (&self.base, self.space, kind) {
+            (Base::Radial(_), Space::Flat, Kind::Metric) => Layout::Metric,
+            (Base::ArcCosine, Space::Flat, Kind::Directions) => Layout::Angles,
+            (Base::ArcCosine, Space::Flat, _) | (_, _, Kind::Metric | Kind::Directions) => {
+                return None;
+            }
+            // On the sphere, distances tell products.
+            (Base::Linear | Base::RadialLinear(_), Space::Flat, _) => Layout::Products,
+            _ => Layout::Distances,
+        })
+    }
+}
+
+/// What is summed over coordinates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// |r|², D·r, s·s'.
+    Distances,
+    /// x·y as well.
+    Products,
+    /// rᵀΛr, DᵀΛr, s·s', rᵀΛ²r.
+    Metric,
+    /// |x/|x| - y/|y||², s(x)·y/|y|, s·s', s(y)·x/|x|.
+    Angles,
+}
+
+/// The arrays of points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// x, s.
+    Plain,
+    /// A x, A s, s, Λ x.
+    Metric,
+    /// x/|x|, s.
+    Directions,
+}
+
+impl Kind {
+    const fn arrays(self) -> usize {
+        match self {
+            Kind::Plain | Kind::Directions => 2,
+            Kind::Metric => 4,
+        }
+    }
+}
+
+/// Rows and columns of a tile of the Gram matrix, which fits into L2 with its points. Sums are taken within tiles first.
+pub const TILE: usize = 128;
+
+/// Points of a group, whose coordinates lie next to each other: a cache line.
+const fn group<T>() -> usize {
+    64 / size_of::<T>()
+}
+
+/// Points with their scores, laid out for registers: `[group][coordinate][array][point]`, with s·x and |x| of every point behind
+/// the coordinates.
+#[derive(Clone, Debug)]
+pub struct Points<T> {
+    data: AlignedBuf,
+    len: usize,
+    dim: usize,
+    kind: Kind,
+    /// tr Λ.
+    trace: T,
+    element: std::marker::PhantomData<T>,
+}
+
+impl<T: Real> Points<T> {
+    /// Points x (n×d) with scores (n×d) for Λ = I.
+    ///
+    /// # Errors
+    /// If the shapes differ.
+    pub fn new(x: Rows<'_, T>, score: Rows<'_, T>) -> Result<Self, ShapeError> {
+        Self::pack(Kind::Plain, [x, score], T::from_f64(x.cols() as f64))
+    }
+
+    /// Points for [`Base::ArcCosine`] in R^d.
+    ///
+    /// # Errors
+    /// If the shapes differ.
+    pub fn with_directions(x: Rows<'_, T>, score: Rows<'_, T>) -> Result<Self, ShapeError> {
+        Self::pack(Kind::Directions, [x, score], T::from_f64(x.cols() as f64))
+    }
+
+    /// Points for another Λ = AᵀA: `white` is A x, `white_score` A s, `precise` Λ x; all n×d. `trace` is tr Λ.
+    ///
+    /// # Errors
+    /// If the shapes differ.
+    pub fn with_metric(
+        white: Rows<'_, T>,
+        white_score: Rows<'_, T>,
+        score: Rows<'_, T>,
+        precise: Rows<'_, T>,
+        trace: T,
+    ) -> Result<Self, ShapeError> {
+        Self::pack(Kind::Metric, [white, white_score, score, precise], trace)
+    }
+
+    fn pack<const A: usize>(
+        kind: Kind,
+        arrays: [Rows<'_, T>; A],
+        trace: T,
+    ) -> Result<Self, ShapeError> {
+        let (n, d) = (arrays[0].rows(), arrays[0].cols());
+        for rows in arrays {
+            if (rows.rows(), rows.cols()) != (n, d) {
+                let (expected, got) = (format!("{n} x {d}"), (rows.rows(), rows.cols()));
+                return Err(ShapeError::new("scores", expected, format!("{} x {}", got.0, got.1)));
+            }
+        }
+        let group = group::<T>();
+        let mut points = Self {
+            data: AlignedBuf::default(),
+            len: n,
+            dim: d,
+            kind,
+            trace,
+            element: std::marker::PhantomData,
+        };
+        let stride = points.stride();
+        // Rows are read from their first lane on to as far behind the end.
+        points.data.reserve::<T>(n.div_ceil(group) * stride + group);
+        let data = points.data.as_mut_slice::<T>();
+        for i in 0..n {
+            let block = &mut data[i / group * stride + i % group..];
+            let norm = Real::sqrt(reference::dot(arrays[0].row(i), arrays[0].row(i)));
+            for k in 0..d {
+                for (a, array) in arrays.iter().enumerate() {
+                    block[(k * A + a) * group] = array.row(i)[k];
+                }
+                if kind == Kind::Directions {
+                    block[k * A * group] = block[k * A * group] / norm;
+                }
+            }
+            block[d * A * group] = reference::dot(arrays[1].row(i), arrays[0].row(i));
+            block[(d * A + 1) * group] = norm;
+        }
+        Ok(points)
+    }
+
+    /// Some of the points, in this order.
+    ///
+    /// # Panics
+    /// If there is no point of one of these numbers.
+    pub fn select(&self, numbers: &[usize]) -> Self {
+        let (group, stride) = (group::<T>(), self.stride());
+        let mut data = AlignedBuf::default();
+        data.reserve::<T>(numbers.len().div_ceil(group) * stride + group);
+        let (from, to) = (self.data.as_slice::<T>(), data.as_mut_slice::<T>());
+        for (i, &number) in numbers.iter().enumerate() {
+            assert!(number < self.len, "point {number} of {}", self.len);
+            let from = &from[number / group * stride + number % group..];
+            let to = &mut to[i / group * stride + i % group..];
+            for k in (0..stride).step_by(group) {
+                to[k] = from[k];
+            }
+        }
+        Self { data, len: numbers.len(), ..*self }
+    }
+
+    /// Number of points.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Dimension.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Values of a group.
+    fn stride(&self) -> usize {
+        (self.dim * self.kind.arrays() + 2) * group::<T>()
+    }
+}
+
+/// A block of the Gram matrix: some of the points of one set as rows, some of another, or of the same, as columns.
+///
+/// Ranges start at multiples of [`TILE`].
+#[derive(Clone, Debug)]
+pub struct Block<'a, T> {
+    /// The Stein kernel.
+    pub kernel: Kernel<T>,
+    /// Points of the rows.
+    pub rows: (&'a Points<T>, Range<usize>),
+    /// Points of the columns.
+    pub cols: (&'a Points<T>, Range<usize>),
+}
+
+impl<T: Real> Block<'_, T> {
+    fn check(&self) {
+        let ((rows, r), (cols, c)) = (&self.rows, &self.cols);
+        assert_eq!((rows.dim, rows.kind), (cols.dim, cols.kind), "points of one kind");
+        assert_eq!(rows.trace, cols.trace, "points of one metric");
+        for (points, range) in [(rows, r), (cols, c)] {
+            assert!(range.start <= range.end && range.end <= points.len, "{range:?} of the points");
+            assert!(range.start.is_multiple_of(TILE), "{range:?} starts within a tile");
+        }
+        let (kernel, kind) = (self.kernel, rows.kind);
+        assert!(kernel.layout(kind).is_some(), "{kernel:?} at points made for another: {kind:?}");
+    }
+}
+
+/// Writes the block: `out[i][j] = u(x_i, y_j)`.
+///
+/// Costs 8 flops per pair and coordinate.
+///
+/// # Panics
+/// If shapes do not fit, or ranges do not start at tiles.
+pub fn write<T: Real>(isa: Isa, block: Block<'_, T>, out: RowsMut<'_, T>, scratch: &mut Scratch) {
+    block.check();
+    let shape = (block.rows.1.len(), block.cols.1.len());
+    assert_eq!((out.rows(), out.cols()), shape, "shape of the output");
+    T::stein(isa, simd::Work { block, what: simd::What::Write(out), scratch });
+}
+
+/// Sums of the block's rows and columns are added to what is there.
+///
+/// # Panics
+/// As [`write`].
+pub fn sums<T: Real>(
+    isa: Isa,
+    block: Block<'_, T>,
+    row_sums: &mut [f64],
+    col_sums: &mut [f64],
+    scratch: &mut Scratch,
+) {
+    block.check();
+    assert_eq!(row_sums.len(), block.rows.1.len(), "length of row_sums");
+    assert_eq!(col_sums.len(), block.cols.1.len(), "length of col_sums");
+    T::stein(isa, simd::Work { block, what: simd::What::Sums { row_sums, col_sums }, scratch });
+}
+
+/// Adds the product of the block with a matrix: `out[i] += Σ_j u(x_i, y_j) v_j`. `v` has a row for each column of the block.
+///
+/// # Panics
+/// As [`write`].
+pub fn product<T: Real>(
+    isa: Isa,
+    block: Block<'_, T>,
+    v: Rows<'_, T>,
+    out: RowsMut<'_, T>,
+    scratch: &mut Scratch,
+) {
+    block.check();
+    assert_eq!(v.rows(), block.cols.1.len(), "rows of v against the columns of the block");
+    let shape = (block.rows.1.len(), v.cols());
+    assert_eq!((out.rows(), out.cols()), shape, "shape of the output");
+    T::stein(isa, simd::Work { block, what: simd::What::Product { v, out }, scratch });
+}
+
+/// One sign for each point and draw, in bits: bit b of a point's words is set where the sign of draw b is negative.
+#[derive(Clone, Debug)]
+pub struct Signs {
+    words: Vec<u64>,
+    points: usize,
+    draws: usize,
+}
+
+impl Signs {
+    /// All positive; `None` if there is no memory for them.
+    pub fn try_positive(points: usize, draws: usize) -> Option<Self> {
+        let len = points.checked_mul(draws.div_ceil(64))?;
+        let mut words = Vec::new();
+        words.try_reserve_exact(len).ok()?;
+        words.resize(len, 0);
+        Some(Self { words, points, draws })
+    }
+
+    /// Number of points.
+    pub fn points(&self) -> usize {
+        self.points
+    }
+
+    /// Number of draws.
+    pub fn draws(&self) -> usize {
+        self.draws
+    }
+
+    /// The words of a point.
+    pub fn words(&self, point: usize) -> &[u64] {
+        let len = self.draws.div_ceil(64);
+        &self.words[point * len..][..len]
+    }
+
+    /// The words of a point.
+    pub fn words_mut(&mut self, point: usize) -> &mut [u64] {
+        let len = self.draws.div_ceil(64);
+        &mut self.words[point * len..][..len]
+    }
+}
+
+/// Sums with signs: `out[b] += Σ_ij W_bi W_bj u(x_i, y_j)`, where rows and columns take their signs by their numbers among
+/// their points.
+///
+/// # Panics
+/// As [`write`], or if there are not enough signs.
+pub fn signed_sums<T: Real>(
+    isa: Isa,
+    block: Block<'_, T>,
+    signs: &Signs,
+    out: &mut [f64],
+    scratch: &mut Scratch,
+) {
+    block.check();
+    assert_eq!(out.len(), signs.draws, "length of the output against the draws");
+    let points = block.rows.1.end.max(block.cols.1.end);
+    assert!(points <= signs.points, "signs for {points} points");
+    T::stein(isa, simd::Work { block, what: simd::What::SignedSums { signs, out }, scratch });
+}
+
+/// Values of pairs: `out[i] = u(x_i, y_i)`; the diagonal, if both are the same.
+///
+/// # Panics
+/// If shapes do not fit.
+pub fn pairs<T: Real>(isa: Isa, kernel: Kernel<T>, x: &Points<T>, y: &Points<T>, out: &mut [T]) {
+    let (rows, cols) = ((x, 0..x.len), (y, 0..y.len));
+    let block = Block { kernel, rows, cols };
+    block.check();
+    assert_eq!((x.len, out.len()), (y.len, y.len), "pairs and their values");
+    T::stein(
+        isa,
+        simd::Work { block, what: simd::What::Pairs(out), scratch: &mut Scratch::default() },
+    );
+}

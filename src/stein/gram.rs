@@ -1,0 +1,293 @@
+//! The Gram matrix of a Stein kernel, tile by tile.
+
+use super::SteinKernel;
+use crate::{
+    Domain, Error, Isa, Real, Result, Rows, RowsMut,
+    data::{check_finite, check_on_sphere},
+    parallel,
+};
+use gibbsite_kernels::{
+    ShapeError,
+    stein::{self, Block, Kernel, Points, Signs, TILE},
+};
+use std::ops::Range;
+
+/// Is told from time to time how much of the work is done, as a share of 1.
+pub type Progress<'a> = &'a mut dyn FnMut(f64);
+
+/// Columns of a work item.
+const STRIP: usize = 8 * TILE;
+/// Work items whose results are held at a time.
+const AT_ONCE: usize = 256;
+
+/// The Gram matrix `u(x_i, x_j)` of a Stein kernel at n points; it is computed when asked for, by all threads, and never held.
+#[derive(Clone, Debug)]
+pub struct Gram<T> {
+    kernel: Kernel<T>,
+    points: Points<T>,
+    isa: Isa,
+}
+
+/// Sums of the rows of a Gram matrix, in parts.
+#[derive(Clone, Debug)]
+pub(super) struct RowSums {
+    /// Left of the diagonal.
+    pub below: Vec<f64>,
+    pub diagonal: Vec<f64>,
+    /// Right of the diagonal.
+    pub above: Vec<f64>,
+}
+
+impl RowSums {
+    pub fn of_row(&self, i: usize) -> f64 {
+        self.below[i] + self.diagonal[i] + self.above[i]
+    }
+}
+
+/// Part of the upper half of the matrix: a row of tiles, some of its columns.
+#[derive(Clone, Debug)]
+struct Item {
+    rows: Range<usize>,
+    cols: Range<usize>,
+}
+
+impl<T: Real> Gram<T> {
+    /// The matrix at points x (n×d) with scores (n×d).
+    ///
+    /// # Errors
+    /// If shapes differ, there are no points or dimensions, a value is not finite, points are not on the sphere for a
+    /// kernel there, or the kernel's constants do not fit the type.
+    pub fn new(kernel: &SteinKernel, x: Rows<'_, T>, score: Rows<'_, T>) -> Result<Self> {
+        if (score.rows(), score.cols()) != (x.rows(), x.cols()) {
+            let expected = format!("{} x {}", x.rows(), x.cols());
+            let got = format!("{} x {}", score.rows(), score.cols());
+            return Err(ShapeError::new("scores", expected, got).into());
+        }
+        if x.rows() == 0 || x.cols() == 0 {
+            return Err(Error::Zero { what: "the number of points and their dimension" });
+        }
+        check_finite("the points", x)?;
+        check_finite("the scores", score)?;
+        if kernel.domain() == Domain::Sphere {
+            check_on_sphere("the points", x)?;
+        }
+        let (points, kernel) = (kernel.points(x, score)?, kernel.of_type()?);
+        Ok(Self { kernel, points, isa: Isa::best() })
+    }
+
+    /// On another instruction set; the results are the same.
+    pub fn with_isa(self, isa: Isa) -> Self {
+        Self { isa, ..self }
+    }
+
+    /// Number of points.
+    pub fn points(&self) -> usize {
+        self.points.len()
+    }
+
+    /// Dimension of the points.
+    pub fn dim(&self) -> usize {
+        self.points.dim()
+    }
+
+    fn block(&self, rows: Range<usize>, cols: Range<usize>) -> Block<'_, T> {
+        Block { kernel: self.kernel, rows: (&self.points, rows), cols: (&self.points, cols) }
+    }
+
+    /// Writes rows `first..` of the matrix, as many as `out` (r×n) has.
+    ///
+    /// # Errors
+    /// If `out` does not have n columns, `first` is not a multiple of [`TILE`](gibbsite_kernels::stein::TILE), or rows reach
+    /// beyond the matrix.
+    pub fn write(&self, first: usize, out: RowsMut<'_, T>) -> Result<()> {
+        let n = self.points.len();
+        if out.cols() != n {
+            return Err(ShapeError::new("columns of the Gram matrix", n, out.cols()).into());
+        }
+        if !first.is_multiple_of(TILE) || first > n || out.rows() > n - first {
+            let got = format!("{} from {first} on", out.rows());
+            let expected = format!("part of {n}, from a multiple of {TILE} on");
+            return Err(ShapeError::new("rows of the Gram matrix", expected, got).into());
+        }
+        let items = out.into_blocks(TILE).enumerate().collect();
+        parallel::for_each(items, |(i, out): (usize, RowsMut<'_, T>), scratch| {
+            let start = first + i * TILE;
+            stein::write(self.isa, self.block(start..start + out.rows(), 0..n), out, scratch);
+        });
+        Ok(())
+    }
+
+    /// The whole matrix, row-major.
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    pub fn matrix(&self) -> Result<Vec<T>> {
+        let n = self.points.len();
+        let too_large = || Error::parameter("number of points", "few enough for n² values", n);
+        let mut out = Vec::new();
+        let len = n.checked_mul(n).ok_or_else(too_large)?;
+        out.try_reserve_exact(len).map_err(|_| too_large())?;
+        out.resize(len, T::ZERO);
+        self.write(0, RowsMut::new(&mut out, n, n)?)?;
+        Ok(out)
+    }
+
+    /// u(x_i, x_i).
+    pub fn diagonal(&self) -> Vec<T> {
+        let mut diagonal = vec![T::ZERO; self.points.len()];
+        stein::pairs(self.isa, self.kernel, &self.points, &self.points, &mut diagonal);
+        diagonal
+    }
+
+    /// Row `i`: u(x_i, x_j) for all j.
+    pub(super) fn row(&self, i: usize, out: &mut [T]) {
+        let point = self.points.select(&[i]);
+        let block = parallel::rows_per_item(out.len(), 1024, TILE);
+        let items = out.chunks_mut(block).enumerate().collect();
+        parallel::for_each(items, |(b, out): (usize, &mut [T]), scratch| {
+            let len = out.len();
+            let cols = (&self.points, b * block..b * block + len);
+            let block = Block { kernel: self.kernel, rows: (&point, 0..1), cols };
+            stein::write(self.isa, block, RowsMut::new(out, 1, len).expect("one row"), scratch);
+        });
+    }
+
+    /// Sums of all rows.
+    pub fn row_sums(&self, progress: Progress<'_>) -> Vec<f64> {
+        let sums = self.partial_row_sums(progress);
+        (0..self.points.len()).map(|i| sums.of_row(i)).collect()
+    }
+
+    /// Computes each pair once.
+    pub(super) fn partial_row_sums(&self, progress: Progress<'_>) -> RowSums {
+        struct Sums {
+            rows: Vec<f64>,
+            cols: Vec<f64>,
+        }
+        let n = self.points.len();
+        let diagonal = self.diagonal().into_iter().map(|u| u.to_f64()).collect();
+        let (mut below, mut above) = (vec![0.0; n], vec![0.0; n]);
+        let work = |item: &Item, scratch: &mut _| {
+            let mut sums =
+                Sums { rows: vec![0.0; item.rows.len()], cols: vec![0.0; item.cols.len()] };
+            let mut cols = item.cols.clone();
+            if item.rows.start == cols.start {
+                // Half of a tile on the diagonal, pair by pair.
+                let size = item.rows.len();
+                let mut tile = vec![T::ZERO; size * size];
+                let out = RowsMut::new(&mut tile, size, size).expect("sized above");
+                stein::write(
+                    self.isa,
+                    self.block(item.rows.clone(), item.rows.clone()),
+                    out,
+                    scratch,
+                );
+                for i in 0..size {
+                    for j in 0..i {
+                        let u = tile[i * size + j].to_f64();
+                        sums.rows[j] += u;
+                        sums.cols[i] += u;
+                    }
+                }
+                cols.start += size;
+            }
+            let done = item.cols.len() - cols.len();
+            let block = self.block(item.rows.clone(), cols);
+            if !block.cols.1.is_empty() {
+                stein::sums(self.isa, block, &mut sums.rows, &mut sums.cols[done..], scratch);
+            }
+            sums
+        };
+        let add = |to: &mut [f64], from: &[f64]| {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to += from)
+        };
+        self.upper_half(work, progress, |item, sums: Sums| {
+            add(&mut above[item.rows.clone()], &sums.rows);
+            add(&mut below[item.cols.clone()], &sums.cols);
+        });
+        RowSums { below, diagonal, above }
+    }
+
+    /// `Σ_ij W_bi W_bj u(x_i, x_j)` for each draw b of the signs W.
+    ///
+    /// # Errors
+    /// If there are not as many signs as points.
+    pub fn signed_sums(&self, signs: &Signs, progress: Progress<'_>) -> Result<Vec<f64>> {
+        let n = self.points.len();
+        if signs.points() != n {
+            return Err(ShapeError::new("points with signs", n, signs.points()).into());
+        }
+        let mut totals = vec![0.0; signs.draws()];
+        let work = |item: &Item, scratch: &mut _| {
+            let mut sums = vec![0.0; signs.draws()];
+            let mut cols = item.cols.clone();
+            if item.rows.start == cols.start {
+                let block = self.block(item.rows.clone(), item.rows.clone());
+                stein::signed_sums(self.isa, block, signs, &mut sums, scratch);
+                // What is right of the diagonal counts twice.
+                sums.iter_mut().for_each(|sum| *sum *= 0.5);
+                cols.start += item.rows.len();
+            }
+            let block = self.block(item.rows.clone(), cols);
+            if !block.cols.1.is_empty() {
+                stein::signed_sums(self.isa, block, signs, &mut sums, scratch);
+            }
+            sums
+        };
+        self.upper_half(work, progress, |_, sums: Vec<f64>| {
+            totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += 2.0 * sum);
+        });
+        Ok(totals)
+    }
+
+    /// The product with a matrix: `out_i = Σ_j u(x_i, x_j) v_j`; both n×r.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn product(&self, v: Rows<'_, T>, mut out: RowsMut<'_, T>) -> Result<()> {
+        let n = self.points.len();
+        if v.rows() != n || (out.rows(), out.cols()) != (n, v.cols()) {
+            let expected = format!("{n} x r in and out");
+            let got = format!("{} x {} and {} x {}", v.rows(), v.cols(), out.rows(), out.cols());
+            return Err(ShapeError::new("factor and product", expected, got).into());
+        }
+        (0..n).for_each(|i| out.row_mut(i).fill(T::ZERO));
+        let items = out.into_blocks(TILE).enumerate().collect();
+        parallel::for_each(items, |(i, out): (usize, RowsMut<'_, T>), scratch| {
+            let rows = i * TILE..i * TILE + out.rows();
+            stein::product(self.isa, self.block(rows, 0..n), v, out, scratch);
+        });
+        Ok(())
+    }
+
+    /// Calls `work` for all parts of the upper half of the matrix and `combine` with the results, in order.
+    fn upper_half<R: Send>(
+        &self,
+        work: impl Fn(&Item, &mut gibbsite_kernels::Scratch) -> R + Sync,
+        progress: Progress<'_>,
+        mut combine: impl FnMut(&Item, R),
+    ) {
+        let n = self.points.len();
+        let tile = |start: usize| start..(start + TILE).min(n);
+        let mut items = (0..n).step_by(TILE).flat_map(|i| {
+            (i..n).step_by(STRIP).map(move |j| Item { rows: tile(i), cols: j..(j + STRIP).min(n) })
+        });
+        let area = |item: &Item| item.rows.len() as f64 * item.cols.len() as f64;
+        let (mut done, whole) = (0.0, 0.5 * n as f64 * (n + TILE) as f64);
+        loop {
+            let mut batch: Vec<(Item, Option<R>)> =
+                items.by_ref().take(AT_ONCE).map(|item| (item, None)).collect();
+            if batch.is_empty() {
+                return progress(1.0);
+            }
+            parallel::for_each(batch.iter_mut().collect(), |(item, result), scratch| {
+                *result = Some(work(item, scratch));
+            });
+            for (item, result) in batch {
+                done += area(&item);
+                combine(&item, result.expect("computed above"));
+            }
+            progress((done / whole).min(1.0));
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Stein kernels: how far points are from a density of which only the score is known.
+//!
+//! The kernel Stein discrepancy (KSD) between a sample x_1..x_n and a density p is the root of the mean of a Stein kernel
+//! u over pairs; u is made of a kernel k and the score s = ∇ log p, and its mean over p is 0, so neither draws from p nor
+//! its normalising constant are needed (Liu, Lee and Jordan 2016; Chwialkowski, Strathmann and Gretton 2016).
+//!
+//! | to | use |
+//! |---|---|
+//! | choose a kernel | [`SteinKernel`], [`median_distance`] |
+//! | get the Gram matrix, its sums, its products with matrices | [`Gram`] |
+//! | estimate KSD² with a standard error | [`ksd`] |
+//! | test whether points are draws from p | [`ksd_test`], [`ksd_aggregated_test`] |
+//! | pick few points that stand for many | [`stein_thin`] |
+//!
+//! Scores come from any [`Energy`](crate::Energy), or from elsewhere as an array. The Gram matrix is computed tile by
+//! tile and never held, in memory of the order of n·d. Results are the same for any number of threads and on any
+//! instruction set.
+//!
+//! ```
+//! use gibbsite::{Rows, random::Stream, stein::{SteinKernel, Statistic, WildBootstrap, ksd, ksd_test}};
+//!
+//! // A sample of N(0, I) in the plane, and the scores of two densities at its points.
+//! let mut x = [0.0; 400];
+//! Stream::new(1, 0).fill_normal(&mut x);
+//! let right: Vec<f64> = x.iter().map(|x| -x).collect();
+//! let wrong: Vec<f64> = x.iter().map(|x| 0.7 - x).collect();
+//! let [x, right, wrong] = [&x[..], &right, &wrong].map(|data| Rows::new(data, 200, 2).unwrap());
+//!
+//! let kernel = SteinKernel::imq(1.0, -0.5)?;
+//! assert!(ksd(&kernel, x, wrong, Statistic::V)?.squared > 10.0 * ksd(&kernel, x, right, Statistic::V)?.squared);
+//! let bootstrap = WildBootstrap::new(500).seed(3);
+//! assert!(ksd_test(&kernel, x, right, Statistic::V, &bootstrap)?.p_value > 0.05);
+//! assert!(ksd_test(&kernel, x, wrong, Statistic::V, &bootstrap)?.p_value < 0.01);
+//! # Ok::<(), gibbsite::Error>(())
+//! ```
+
+mod gram;
+mod kernel;
+mod statistics;
+mod thinning;
+
+pub use gram::{Gram, Progress};
+pub use kernel::{SteinKernel, median_distance};
+pub use statistics::{
+    AggregatedTest, Ksd, KsdTest, Statistic, WildBootstrap, ksd, ksd_aggregated_test, ksd_test,
+    ksd_trace,
+};
+pub use thinning::{Regularisation, Thinned, stein_thin, stein_thin_regularised};

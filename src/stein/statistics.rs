@@ -1,0 +1,321 @@
+//! Estimates of KSD², and tests.
+
+use super::{Gram, Progress, SteinKernel};
+use crate::{Error, Real, Result, Rows, random::Stream};
+use gibbsite_kernels::stein::Signs;
+
+/// How KSD² is estimated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Statistic {
+    /// The mean over all pairs, n^-2 Σ_ij u_ij: never negative, biased upwards by the diagonal.
+    #[default]
+    V,
+    /// The mean over pairs of different points, (n(n-1))^-1 Σ_(i≠j) u_ij: unbiased, may be negative.
+    U,
+}
+
+/// An estimate of KSD².
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ksd {
+    /// The estimate of KSD².
+    pub squared: f64,
+    /// Its standard error by the jackknife; means something where the points are not from the density, since the limit law
+    /// under it is not normal. `None` for fewer than three points.
+    pub std_error: Option<f64>,
+    /// Which estimate.
+    pub statistic: Statistic,
+}
+
+/// KSD² between points x (n×d) and the density that has the scores (n×d) there.
+///
+/// Costs about 4 n² d flops.
+///
+/// # Errors
+/// As [`Gram::new`]; if a U-statistic is asked of a single point, or values are so large that the result overflows.
+pub fn ksd<T: Real>(
+    kernel: &SteinKernel,
+    x: Rows<'_, T>,
+    score: Rows<'_, T>,
+    statistic: Statistic,
+) -> Result<Ksd> {
+    Gram::new(kernel, x, score)?.ksd(statistic, &mut |_| {})
+}
+
+impl<T: Real> Gram<T> {
+    /// KSD²; see [`ksd`].
+    ///
+    /// # Errors
+    /// As [`ksd`].
+    pub fn ksd(&self, statistic: Statistic, progress: Progress<'_>) -> Result<Ksd> {
+        let n = self.points();
+        check_count(statistic, n)?;
+        let sums = self.partial_row_sums(progress);
+        let of_row = |i: usize| match statistic {
+            Statistic::V => sums.of_row(i),
+            Statistic::U => sums.below[i] + sums.above[i],
+        };
+        let total: f64 = (0..n).map(of_row).sum();
+        let squared = finite(total / pairs(statistic, n))?;
+        // The estimates without one point.
+        let std_error = (n > 2).then(|| {
+            let left: Vec<f64> = (0..n)
+                .map(|i| {
+                    let diagonal = if statistic == Statistic::V { sums.diagonal[i] } else { 0.0 };
+                    (total - 2.0 * of_row(i) + diagonal) / pairs(statistic, n - 1)
+                })
+                .collect();
+            let mean = left.iter().sum::<f64>() / n as f64;
+            let square: f64 = left.iter().map(|left| (left - mean) * (left - mean)).sum();
+            (square * (n - 1) as f64 / n as f64).sqrt()
+        });
+        Ok(Ksd { squared, std_error, statistic })
+    }
+}
+
+fn check_count(statistic: Statistic, n: usize) -> Result<()> {
+    match (statistic, n) {
+        (Statistic::U, 1) => {
+            Err(Error::parameter("number of points", "at least 2 for a U-statistic", n))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn finite(value: f64) -> Result<f64> {
+    match value.is_finite() {
+        true => Ok(value),
+        false => Err(Error::parameter("KSD", "finite (points or scores are too large)", value)),
+    }
+}
+
+/// Number of terms of a mean over pairs.
+fn pairs(statistic: Statistic, n: usize) -> f64 {
+    let n = n as f64;
+    match statistic {
+        Statistic::V => n * n,
+        Statistic::U => n * (n - 1.0),
+    }
+}
+
+/// KSD of the first k points, V-statistics, for k = 1..=n.
+///
+/// # Errors
+/// As [`ksd`].
+pub fn ksd_trace<T: Real>(
+    kernel: &SteinKernel,
+    x: Rows<'_, T>,
+    score: Rows<'_, T>,
+) -> Result<Vec<f64>> {
+    let gram = Gram::new(kernel, x, score)?;
+    let sums = gram.partial_row_sums(&mut |_| {});
+    let mut total = 0.0;
+    let steps = sums.below.iter().zip(&sums.diagonal).enumerate();
+    steps
+        .map(|(i, (below, diagonal))| {
+            total += 2.0 * below + diagonal;
+            finite(total.max(0.0).sqrt() / (i + 1) as f64)
+        })
+        .collect()
+}
+
+/// The wild bootstrap: signs in place of draws from the null law.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WildBootstrap {
+    draws: usize,
+    seed: u64,
+    flip: f64,
+}
+
+/// Where signs are in the space of streams.
+const SIGN_STREAMS: u64 = 1 << 44;
+
+impl WildBootstrap {
+    /// This many draws, for independent points.
+    pub fn new(draws: usize) -> Self {
+        Self { draws, seed: 0, flip: 0.5 }
+    }
+
+    /// Seed of the signs; 0 if not said.
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// For points of a Markov chain, in its order: a sign differs from the one before with this probability (Leucht and
+    /// Neumann 2013; Chwialkowski, Strathmann and Gretton 2016). ½ is for independent points; 0.1 over the lag at which
+    /// correlations have died out suits chains.
+    pub fn correlated(self, flip: f64) -> Self {
+        Self { flip, ..self }
+    }
+
+    /// Signs for n points; draw 0 is all positive, if `observed`.
+    fn signs(&self, n: usize, observed: bool, stream: u64) -> Result<Signs> {
+        if self.draws == 0 {
+            return Err(Error::Zero { what: "the number of bootstrap draws" });
+        }
+        if !(self.flip > 0.0 && self.flip <= 0.5) {
+            let expected = "above 0 and at most 0.5";
+            return Err(Error::parameter("probability of a change of sign", expected, self.flip));
+        }
+        let draws = self.draws + usize::from(observed);
+        let mut signs = Signs::try_positive(n, draws)
+            .ok_or_else(|| Error::parameter("bootstrap draws", "few enough for memory", draws))?;
+        let mut bits = Stream::new(self.seed, SIGN_STREAMS + stream);
+        for i in 0..n {
+            let before: Vec<u64> = if i == 0 { Vec::new() } else { signs.words(i - 1).to_vec() };
+            for (k, word) in signs.words_mut(i).iter_mut().enumerate() {
+                *word = match before.get(k) {
+                    Some(before) if self.flip < 0.5 => {
+                        let flips = (0..64).map(|b| u64::from(bits.uniform() <= self.flip) << b);
+                        before ^ flips.sum::<u64>()
+                    }
+                    _ => bits.bits(),
+                };
+            }
+            if observed {
+                signs.words_mut(i)[0] &= !1;
+            }
+        }
+        Ok(signs)
+    }
+}
+
+/// A test of whether points are draws from a density.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KsdTest {
+    /// The estimate of KSD².
+    pub squared: f64,
+    /// Which estimate.
+    pub statistic: Statistic,
+    /// (1 + number of draws that reach the statistic) / (1 + number of draws): under the null hypothesis, at most α with
+    /// probability about α.
+    pub p_value: f64,
+    /// The bootstrap draws, of the same statistic.
+    pub draws: Vec<f64>,
+}
+
+/// Goodness-of-fit test by a wild bootstrap of the KSD.
+///
+/// The V- and the U-statistic differ by the same number from all their draws, so their p-values are the same.
+///
+/// Costs n² (4d + draws) flops and n·draws bits.
+///
+/// # Errors
+/// As [`ksd`], or if the bootstrap's options are out of range.
+pub fn ksd_test<T: Real>(
+    kernel: &SteinKernel,
+    x: Rows<'_, T>,
+    score: Rows<'_, T>,
+    statistic: Statistic,
+    bootstrap: &WildBootstrap,
+) -> Result<KsdTest> {
+    Gram::new(kernel, x, score)?.test(statistic, bootstrap, &mut |_| {})
+}
+
+impl<T: Real> Gram<T> {
+    /// See [`ksd_test`].
+    ///
+    /// # Errors
+    /// As [`ksd_test`].
+    pub fn test(
+        &self,
+        statistic: Statistic,
+        bootstrap: &WildBootstrap,
+        progress: Progress<'_>,
+    ) -> Result<KsdTest> {
+        let n = self.points();
+        check_count(statistic, n)?;
+        let mut draws = self.signed_sums(&bootstrap.signs(n, true, 0)?, progress)?;
+        let diagonal: f64 = match statistic {
+            Statistic::V => 0.0,
+            Statistic::U => self.diagonal().iter().map(|u| u.to_f64()).sum(),
+        };
+        for draw in &mut draws {
+            *draw = finite((*draw - diagonal) / pairs(statistic, n))?;
+        }
+        let squared = draws.remove(0);
+        let reached = draws.iter().filter(|&&draw| draw >= squared).count();
+        let p_value = (1 + reached) as f64 / (1 + draws.len()) as f64;
+        Ok(KsdTest { squared, statistic, p_value, draws })
+    }
+}
+
+/// Outcome of [`ksd_aggregated_test`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct AggregatedTest {
+    /// Whether the points are held not to be draws from the density.
+    pub rejected: bool,
+    /// The test of each kernel.
+    pub tests: Vec<KsdTest>,
+    /// The share of the level at which each kernel is compared: the 1 - u/K quantile of its draws, K the number of kernels.
+    pub u: f64,
+    /// The quantiles.
+    pub thresholds: Vec<f64>,
+}
+
+/// The aggregated test of Schrab, Guedj and Gretton (KSDAgg, 2022): rejects if the U-statistic of any kernel is above its
+/// threshold, with thresholds such that together they reject a true density with probability `level`. With kernels of several
+/// bandwidths, none has to be chosen.
+///
+/// Half of the draws find thresholds, the other half the share of the level.
+///
+/// # Errors
+/// As [`ksd_test`], or if there are no kernels or `level` is not within 0 to 1.
+pub fn ksd_aggregated_test<T: Real>(
+    kernels: &[SteinKernel],
+    x: Rows<'_, T>,
+    score: Rows<'_, T>,
+    level: f64,
+    bootstrap: &WildBootstrap,
+) -> Result<AggregatedTest> {
+    /// Steps of the bisection: more than digits of a number.
+    const BISECTIONS: usize = 60;
+    if kernels.is_empty() {
+        return Err(Error::Zero { what: "the number of kernels" });
+    }
+    if !(level > 0.0 && level < 1.0) {
+        return Err(Error::parameter("level", "between 0 and 1", level));
+    }
+    let half = bootstrap.draws.div_ceil(2);
+    let mut tests = Vec::with_capacity(kernels.len());
+    for kernel in kernels {
+        // The same signs for all kernels: their draws belong together.
+        tests.push(ksd_test(kernel, x, score, Statistic::U, bootstrap)?);
+    }
+    // The statistic itself is one of the draws under the null hypothesis.
+    let sorted: Vec<Vec<f64>> = tests
+        .iter()
+        .map(|test| {
+            let mut draws = test.draws[..half].to_vec();
+            draws.push(test.squared);
+            draws.sort_by(f64::total_cmp);
+            draws
+        })
+        .collect();
+    let share = |u: f64| u / kernels.len() as f64;
+    let quantile = |draws: &[f64], u: f64| {
+        let place = (draws.len() as f64 * (1.0 - share(u))).ceil() as usize;
+        draws[place.clamp(1, draws.len()) - 1]
+    };
+    let others = bootstrap.draws - half;
+    let rejections = |u: f64| {
+        let exceeds = |b: usize| {
+            tests
+                .iter()
+                .zip(&sorted)
+                .any(|(test, sorted)| test.draws[half + b] > quantile(sorted, u))
+        };
+        (0..others).filter(|&b| exceeds(b)).count() as f64 / others.max(1) as f64
+    };
+    // The largest share that keeps the level.
+    let (mut low, mut high) = (0.0, kernels.len() as f64);
+    for _ in 0..BISECTIONS {
+        let middle = 0.5 * (low + high);
+        match rejections(middle) <= level {
+            true => low = middle,
+            false => high = middle,
+        }
+    }
+    let thresholds: Vec<f64> = sorted.iter().map(|draws| quantile(draws, low)).collect();
+    let rejected = tests.iter().zip(&thresholds).any(|(test, &threshold)| test.squared > threshold);
+    Ok(AggregatedTest { rejected, tests, u: low, thresholds })
+}

@@ -1,0 +1,573 @@
+//! Stein kernels: formulas against differences of the kernels behind them, statistics against plain sums, tests
+//! against their level.
+
+use gibbsite::{
+    Domain, Error, Isa, Real, Rows, RowsMut,
+    random::Stream,
+    stein::{
+        Gram, Regularisation, Statistic, SteinKernel, WildBootstrap, ksd, ksd_aggregated_test,
+        ksd_test, ksd_trace, median_distance, stein_thin, stein_thin_regularised,
+    },
+};
+use std::f64::consts::PI;
+
+fn rows<T>(data: &[T], d: usize) -> Rows<'_, T> {
+    Rows::new(data, data.len() / d, d).unwrap()
+}
+
+fn normals<T: Real>(n: usize, seed: u64, stream: u64) -> Vec<T> {
+    let mut x = vec![T::ZERO; n];
+    Stream::new(seed, stream).fill_normal(&mut x);
+    x
+}
+
+fn normalised(x: &mut [f64], d: usize) {
+    for x in x.chunks_exact_mut(d) {
+        let norm = x.iter().map(|x| x * x).sum::<f64>().sqrt();
+        x.iter_mut().for_each(|x| *x /= norm);
+    }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// Tangential scores of any size.
+fn tangential(x: &[f64], d: usize, seed: u64) -> Vec<f64> {
+    let mut s: Vec<f64> = normals(x.len(), seed, 9);
+    for (s, x) in s.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
+        let normal = dot(s, x);
+        s.iter_mut().zip(x).for_each(|(s, x)| *s -= normal * x);
+    }
+    s
+}
+
+/// The kernel behind a Stein kernel.
+type Plain = Box<dyn Fn(&[f64], &[f64]) -> f64>;
+
+/// Stein kernels in R^d, each with the plain kernel it comes from.
+fn kernels(d: usize) -> Vec<(&'static str, SteinKernel, Plain)> {
+    let square =
+        |x: &[f64], y: &[f64]| -> f64 { x.iter().zip(y).map(|(x, y)| (x - y) * (x - y)).sum() };
+    // Positive definite, with all its entries different.
+    let metric: Vec<f64> = (0..d * d)
+        .map(|i| {
+            if i % d == i / d { 1.0 + i as f64 / 9.0 } else { 0.2 / (1.0 + (i % d + i / d) as f64) }
+        })
+        .collect();
+    let imq = || SteinKernel::imq(1.3, -0.5).unwrap();
+    let phi = |t: f64| (1.69 + t).powf(-0.5);
+    let by = metric.clone();
+    let in_metric = move |x: &[f64], y: &[f64]| {
+        let r: Vec<f64> = x.iter().zip(y).map(|(x, y)| x - y).collect();
+        phi(by.chunks(r.len()).zip(&r).map(|(row, r_i)| r_i * dot(row, &r)).sum())
+    };
+    vec![
+        ("imq", imq(), Box::new(move |x, y| phi(square(x, y)))),
+        (
+            "imq^-0.3",
+            SteinKernel::imq(0.8, -0.3).unwrap(),
+            Box::new(move |x, y| (0.64 + square(x, y)).powf(-0.3)),
+        ),
+        (
+            "rbf",
+            SteinKernel::rbf(1.7).unwrap(),
+            Box::new(move |x, y| (-square(x, y) / (2.0 * 1.7 * 1.7)).exp()),
+        ),
+        ("linear", SteinKernel::linear(), Box::new(|x, y| 1.0 + dot(x, y))),
+        (
+            "imq+linear",
+            imq().plus_linear().unwrap(),
+            Box::new(move |x, y| phi(square(x, y)) + 1.0 + dot(x, y)),
+        ),
+        (
+            "arc-cosine",
+            SteinKernel::arc_cosine(),
+            Box::new(|x, y| {
+                let norms = (dot(x, x) * dot(y, y)).sqrt();
+                norms * arc_cosine((dot(x, y) / norms).clamp(-1.0, 1.0)) / (2.0 * PI)
+            }),
+        ),
+        ("metric", imq().with_metric(rows(&metric, d)).unwrap(), Box::new(in_metric)),
+    ]
+}
+
+/// sin α + (π - α) cos α, by the cosine of α.
+fn arc_cosine(c: f64) -> f64 {
+    (1.0 - c * c).max(0.0).sqrt() + (PI - c.acos()) * c
+}
+
+/// u by central differences of k. `derive` is applied to functions of one point at a time.
+fn by_differences(k: &Plain, [x, sx]: [&[f64]; 2], [y, sy]: [&[f64]; 2]) -> f64 {
+    const STEP: f64 = 1e-4;
+    let moved = |x: &[f64], i: usize, by: f64| {
+        let mut x = x.to_vec();
+        x[i] += by;
+        x
+    };
+    let mut u = dot(sx, sy) * k(x, y);
+    for i in 0..x.len() {
+        let [x_up, x_down] = [STEP, -STEP].map(|by| moved(x, i, by));
+        let [y_up, y_down] = [STEP, -STEP].map(|by| moved(y, i, by));
+        u += sx[i] * (k(x, &y_up) - k(x, &y_down)) / (2.0 * STEP);
+        u += sy[i] * (k(&x_up, y) - k(&x_down, y)) / (2.0 * STEP);
+        let mixed = k(&x_up, &y_up) - k(&x_up, &y_down) - k(&x_down, &y_up) + k(&x_down, &y_down);
+        u += mixed / (4.0 * STEP * STEP);
+    }
+    u
+}
+
+#[test]
+fn values_are_those_of_the_operator() {
+    for d in [1, 2, 5] {
+        let (x, s) = (normals(7 * d, 1, 0), normals(7 * d, 1, 1));
+        for (name, kernel, plain) in kernels(d) {
+            let gram = Gram::new(&kernel, rows(&x, d), rows(&s, d)).unwrap().matrix().unwrap();
+            for (i, (xi, si)) in x.chunks(d).zip(s.chunks(d)).enumerate() {
+                for (j, (xj, sj)) in x.chunks(d).zip(s.chunks(d)).enumerate() {
+                    // Twice differentiable, but third derivatives jump where angles are 0 or π.
+                    if name == "arc-cosine" && (d == 1 || i == j) {
+                        continue;
+                    }
+                    let (u, expected) =
+                        (gram[i * 7 + j], by_differences(&plain, [xi, si], [xj, sj]));
+                    let close = (u - expected).abs() < 1e-6 * (1.0 + expected.abs());
+                    assert!(close, "{name}, d = {d}, ({i}, {j}): {u} against {expected}");
+                    assert_eq!(u.to_bits(), gram[j * 7 + i].to_bits(), "{name}: symmetry");
+                }
+            }
+        }
+    }
+}
+
+/// The operator of the sphere on both sides, applied to a kernel of all of R^d by way of points moved along the sphere:
+/// Σ_i e_i e_iᵀ over tangential directions, and the term -(d-1) x of the divergence.
+fn by_differences_on_the_sphere(k: &Plain, [x, sx]: [&[f64]; 2], [y, sy]: [&[f64]; 2]) -> f64 {
+    const STEP: f64 = 1e-4;
+    let d = x.len();
+    // Functions of one point: A h = Σ_c [(s - (d-1) x)_c h_c + (P_x ∇ h_c)_c].
+    let gradient = |f: &dyn Fn(&[f64]) -> f64, x: &[f64]| -> Vec<f64> {
+        let extended = |x: &[f64]| {
+            let norm = dot(x, x).sqrt();
+            f(&x.iter().map(|x| x / norm).collect::<Vec<_>>())
+        };
+        (0..d)
+            .map(|i| {
+                let moved = |by: f64| {
+                    let mut x = x.to_vec();
+                    x[i] += by;
+                    extended(&x)
+                };
+                (moved(STEP) - moved(-STEP)) / (2.0 * STEP)
+            })
+            .collect()
+    };
+    let drift = |s: &[f64], x: &[f64], c: usize| s[c] - (d as f64 - 1.0) * x[c];
+    let mut u = 0.0;
+    for c in 0..d {
+        // A_y of k(x, ·) e_c, as a function of x, then A_x.
+        let inner = |x: &[f64]| {
+            let along = gradient(&|y: &[f64]| k(x, y), y)[c];
+            drift(sy, y, c) * k(x, y) + along
+        };
+        u += drift(sx, x, c) * inner(x) + gradient(&inner, x)[c];
+    }
+    u
+}
+
+fn kernels_on_the_sphere() -> Vec<(&'static str, SteinKernel, Plain)> {
+    let square = |x: &[f64], y: &[f64]| 2.0 - 2.0 * dot(x, y);
+    vec![
+        (
+            "arc-cosine",
+            SteinKernel::arc_cosine().on_sphere(),
+            Box::new(|x, y| arc_cosine(dot(x, y).clamp(-1.0, 1.0)) / (2.0 * PI * x.len() as f64)),
+        ),
+        (
+            "imq",
+            SteinKernel::imq(0.7, -0.5).unwrap().on_sphere(),
+            Box::new(move |x, y| (0.49 + square(x, y)).powf(-0.5)),
+        ),
+        (
+            "imq^-0.8",
+            SteinKernel::imq(0.7, -0.8).unwrap().on_sphere(),
+            Box::new(move |x, y| (0.49 + square(x, y)).powf(-0.8)),
+        ),
+        (
+            "rbf",
+            SteinKernel::rbf(0.9).unwrap().on_sphere(),
+            Box::new(|x, y| ((dot(x, y) - 1.0) / 0.81).exp()),
+        ),
+        ("linear", SteinKernel::linear().on_sphere(), Box::new(|x, y| 1.0 + dot(x, y))),
+        (
+            "imq+linear",
+            SteinKernel::imq(0.7, -0.5).unwrap().plus_linear().unwrap().on_sphere(),
+            Box::new(move |x, y| (0.49 + square(x, y)).powf(-0.5) + 1.0 + dot(x, y)),
+        ),
+    ]
+}
+
+#[test]
+fn values_on_the_sphere_are_those_of_its_operator() {
+    for d in [2, 3, 6] {
+        let mut x = normals(6 * d, 2, 0);
+        normalised(&mut x, d);
+        let s = tangential(&x, d, 2);
+        for (name, kernel, plain) in kernels_on_the_sphere() {
+            let gram = Gram::new(&kernel, rows(&x, d), rows(&s, d)).unwrap().matrix().unwrap();
+            for (i, (xi, si)) in x.chunks(d).zip(s.chunks(d)).enumerate() {
+                for (j, (xj, sj)) in x.chunks(d).zip(s.chunks(d)).enumerate() {
+                    // Twice differentiable, but third derivatives jump where angles are 0 or π.
+                    if name == "arc-cosine" && (d == 1 || i == j) {
+                        continue;
+                    }
+                    let u = gram[i * 6 + j];
+                    let expected = by_differences_on_the_sphere(&plain, [xi, si], [xj, sj]);
+                    let close = (u - expected).abs() < 3e-6 * (1.0 + expected.abs());
+                    assert!(close, "{name}, d = {d}, ({i}, {j}): {u} against {expected}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_mean_over_the_density_is_zero() {
+    // N(0, I) and, on the sphere, the uniform law, at fixed points on the other side.
+    let (n, d) = (20_000, 3);
+    let mut x: Vec<f64> = normals(n * d, 3, 0);
+    let check = |name: &str, kernel: &SteinKernel, x: &[f64], s: &[f64]| {
+        let gram = Gram::new(kernel, rows(x, d), rows(s, d)).unwrap();
+        let mut block = vec![0.0; 3 * n];
+        gram.write(0, RowsMut::new(&mut block, 3, n).unwrap()).unwrap();
+        for (i, row) in block.chunks(n).enumerate() {
+            let others = || row.iter().enumerate().filter(|&(j, _)| j != i).map(|(_, u)| u);
+            let mean = others().sum::<f64>() / (n - 1) as f64;
+            let square = others().map(|u| (u - mean).powi(2)).sum::<f64>() / (n - 1) as f64;
+            let error = (square / n as f64).sqrt();
+            assert!(mean.abs() < 5.0 * error, "{name}, point {i}: {mean} +- {error}");
+        }
+    };
+    let s: Vec<f64> = x.iter().map(|x| -x).collect();
+    for (name, kernel, _) in kernels(d) {
+        check(name, &kernel, &x, &s);
+    }
+    normalised(&mut x, d);
+    for (name, kernel, _) in kernels_on_the_sphere() {
+        check(name, &kernel, &x, &vec![0.0; n * d]);
+    }
+}
+
+#[test]
+fn statistics_are_sums_over_the_matrix() {
+    // One tile, more than one, more than one work item of several tiles.
+    for n in [1, 2, 3, 127, 128, 129, 300, 1_300] {
+        let (x, s) = (normals::<f64>(2 * n, 4, 0), normals(2 * n, 4, 1));
+        let kernel = SteinKernel::imq(1.0, -0.5).unwrap();
+        let (x, s) = (rows(&x, 2), rows(&s, 2));
+        let gram = Gram::new(&kernel, x, s).unwrap();
+        let matrix = gram.matrix().unwrap();
+        let at = |i: usize, j: usize| matrix[i * n + j];
+        let close = |a: f64, b: f64| (a - b).abs() < 1e-10 * (1.0 + b.abs()) * n as f64;
+        for (i, (sum, own)) in gram.row_sums(&mut |_| {}).iter().zip(gram.diagonal()).enumerate() {
+            assert!(close(*sum, (0..n).map(|j| at(i, j)).sum()), "row {i} of {n}");
+            assert_eq!(own.to_bits(), at(i, i).to_bits());
+        }
+        let total: f64 = matrix.iter().sum();
+        let diagonal: f64 = (0..n).map(|i| at(i, i)).sum();
+        let v = ksd(&kernel, x, s, Statistic::V).unwrap();
+        assert!(close(v.squared, total / (n * n) as f64));
+        match ksd(&kernel, x, s, Statistic::U) {
+            Ok(u) => assert!(close(u.squared, (total - diagonal) / (n * (n - 1)) as f64)),
+            Err(error) => assert_eq!((n, error.to_string().contains("at least 2")), (1, true)),
+        }
+        // The trace ends with the V-statistic and begins with the first point.
+        let trace = ksd_trace(&kernel, x, s).unwrap();
+        assert!(close(trace[n - 1].powi(2), v.squared) && close(trace[0].powi(2), at(0, 0)));
+        let k = n / 2;
+        let part: f64 =
+            (0..k).flat_map(|i| (0..k).map(move |j| (i, j))).map(|(i, j)| at(i, j)).sum();
+        assert!(k == 0 || close(trace[k - 1].powi(2), part / (k * k) as f64));
+        // The jackknife, by leaving points out.
+        if let (3..300, Some(found)) = (n, v.std_error) {
+            let left: Vec<f64> = (0..n)
+                .map(|o| {
+                    let rest = (0..n).flat_map(|i| (0..n).map(move |j| (i, j)));
+                    let rest = rest.filter(|&(i, j)| i != o && j != o).map(|(i, j)| at(i, j));
+                    rest.sum::<f64>() / ((n - 1) * (n - 1)) as f64
+                })
+                .collect();
+            let mean = left.iter().sum::<f64>() / n as f64;
+            let square: f64 = left.iter().map(|l| (l - mean).powi(2)).sum();
+            assert!(
+                close(found, (square * (n - 1) as f64 / n as f64).sqrt()),
+                "jackknife, n = {n}"
+            );
+        }
+        assert_eq!(v.std_error.is_some(), n > 2);
+        // Products.
+        let v: Vec<f64> = normals(n * 3, 4, 2);
+        let mut out = vec![f64::NAN; n * 3];
+        gram.product(rows(&v, 3), RowsMut::new(&mut out, n, 3).unwrap()).unwrap();
+        for (i, out) in out.chunks(3).enumerate() {
+            for b in 0..3 {
+                assert!(close(out[b], (0..n).map(|j| at(i, j) * v[j * 3 + b]).sum()));
+            }
+        }
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_threads_or_levels() {
+    fn check<T: Real>() {
+        let (n, d) = (1_200, 5);
+        let (x, s) = (normals::<T>(n * d, 5, 0), normals::<T>(n * d, 5, 1));
+        let kernel = SteinKernel::imq(1.0, -0.5).unwrap().plus_linear().unwrap();
+        let gram = Gram::new(&kernel, rows(&x, d), rows(&s, d)).unwrap();
+        let bootstrap = WildBootstrap::new(70).seed(1);
+        let all = |gram: &Gram<T>| {
+            let thinned = gram.thin(20, None, &mut |_| {}).unwrap();
+            (
+                gram.row_sums(&mut |_| {}),
+                gram.test(Statistic::U, &bootstrap, &mut |_| {}).unwrap(),
+                thinned,
+            )
+        };
+        let expected = all(&gram);
+        for isa in Isa::available() {
+            for threads in [1, 3] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let gram = gram.clone().with_isa(isa);
+                assert_eq!(pool.install(|| all(&gram)), expected, "{isa}, {threads} threads");
+            }
+        }
+    }
+    check::<f32>();
+    check::<f64>();
+}
+
+/// p-value of the Kolmogorov-Smirnov test for the uniform law.
+fn kolmogorov_smirnov(mut p: Vec<f64>) -> f64 {
+    p.sort_by(f64::total_cmp);
+    let n = p.len() as f64;
+    let distance = p.iter().enumerate().fold(0.0_f64, |distance, (i, p)| {
+        distance.max((p - i as f64 / n).abs()).max(((i + 1) as f64 / n - p).abs())
+    });
+    let lambda = (n.sqrt() + 0.12 + 0.11 / n.sqrt()) * distance;
+    let terms = (1..100).map(|k| f64::from(k).powi(2) * -2.0 * lambda * lambda).enumerate();
+    2.0 * terms.map(|(k, e)| if k % 2 == 0 { e.exp() } else { -e.exp() }).sum::<f64>()
+}
+
+/// Data sets of N(mean, scale²) in d dimensions, tested for N(0, I).
+fn p_values(sets: u64, n: usize, d: usize, (mean, scale): (f64, f64)) -> Vec<f64> {
+    let kernel = SteinKernel::imq((2.0 * d as f64).sqrt(), -0.5).unwrap();
+    let bootstrap = WildBootstrap::new(199);
+    (0..sets)
+        .map(|set| {
+            let x: Vec<f64> = normals(n * d, set, 0);
+            let x: Vec<f64> = x.iter().map(|x| mean + scale * x).collect();
+            let s: Vec<f64> = x.iter().map(|x| -x).collect();
+            let test =
+                ksd_test(&kernel, rows(&x, d), rows(&s, d), Statistic::U, &bootstrap.seed(set));
+            test.unwrap().p_value
+        })
+        .collect()
+}
+
+fn share_below(p: &[f64], level: f64) -> f64 {
+    p.iter().filter(|&&p| p <= level).count() as f64 / p.len() as f64
+}
+
+#[test]
+fn p_values_are_uniform_for_draws_of_the_density() {
+    let p = p_values(1_000, 100, 2, (0.0, 1.0));
+    println!("share below 0.05: {}", share_below(&p, 0.05));
+    // The bootstrap takes the place of the limit law, so a little is off at any n.
+    assert!((share_below(&p, 0.05) - 0.05).abs() < 0.03);
+    let p = kolmogorov_smirnov(p);
+    println!("Kolmogorov-Smirnov: {p}");
+    assert!(p > 1e-3, "{p}");
+}
+
+#[test]
+fn tests_see_shifts_and_scales() {
+    for (law, least) in [((0.3, 1.0), 0.85), ((0.0, 1.5), 0.8)] {
+        let power = share_below(&p_values(100, 100, 2, law), 0.05);
+        println!("N{law:?}: power {power}");
+        assert!(power > least, "N{law:?}: power {power}");
+    }
+}
+
+#[test]
+fn chains_want_signs_that_stay() {
+    // An autoregression with law N(0, 1) and correlation 0.8 from one draw to the next.
+    let (n, sets) = (400, 300);
+    let kernel = SteinKernel::imq(1.0, -0.5).unwrap();
+    let share = |bootstrap: WildBootstrap| {
+        let p: Vec<f64> = (0..sets)
+            .map(|set| {
+                let mut x: Vec<f64> = normals(n, set, 7);
+                for i in 1..n {
+                    x[i] = 0.8 * x[i - 1] + 0.6 * x[i];
+                }
+                let s: Vec<f64> = x.iter().map(|x| -x).collect();
+                let bootstrap = bootstrap.seed(set);
+                ksd_test(&kernel, rows(&x, 1), rows(&s, 1), Statistic::V, &bootstrap)
+                    .unwrap()
+                    .p_value
+            })
+            .collect();
+        share_below(&p, 0.05)
+    };
+    let (naive, markov) =
+        (share(WildBootstrap::new(199)), share(WildBootstrap::new(199).correlated(0.02)));
+    println!("rejected: {naive} with independent signs, {markov} with signs that stay");
+    assert!(naive > 0.25 && markov < 0.12, "{naive}, {markov}");
+}
+
+#[test]
+fn the_aggregated_test_holds_its_level_and_finds_the_bandwidth() {
+    let (n, d) = (100, 2);
+    let kernels: Vec<SteinKernel> =
+        [0.1, 0.3, 1.0, 3.0, 10.0].map(|c| SteinKernel::imq(c, -0.5).unwrap()).into();
+    let rejected = |sets: u64, mean: f64| {
+        let rejections = (0..sets).filter(|&set| {
+            let x: Vec<f64> = normals::<f64>(n * d, set, 3).iter().map(|x| mean + x).collect();
+            let s: Vec<f64> = x.iter().map(|x| -x).collect();
+            let bootstrap = WildBootstrap::new(400).seed(set);
+            let test = ksd_aggregated_test(&kernels, rows(&x, d), rows(&s, d), 0.05, &bootstrap);
+            test.unwrap().rejected
+        });
+        rejections.count() as f64 / sets as f64
+    };
+    let (level, power) = (rejected(300, 0.0), rejected(60, 0.35));
+    println!("level {level}, power {power}");
+    assert!(level < 0.09, "{level}");
+    assert!(power > 0.8, "{power}");
+}
+
+#[test]
+fn thinning_is_greedy() {
+    let (n, d) = (260, 2);
+    let (mut x, mut s) = (normals::<f64>(n * d, 6, 0), normals::<f64>(n * d, 6, 1));
+    // Equal points: the first of them is taken.
+    x.copy_within(0..40, 100);
+    s.copy_within(0..40, 100);
+    let kernel = SteinKernel::imq(1.0, -0.5).unwrap();
+    let (x, s) = (rows(&x, d), rows(&s, d));
+    let matrix = Gram::new(&kernel, x, s).unwrap().matrix().unwrap();
+    let log_density: Vec<f64> = normals(n, 6, 2);
+    let laplacian: Vec<f64> = normals::<f64>(n, 6, 3).iter().map(|x| x.abs()).collect();
+    let regularisation =
+        Regularisation { log_density: &log_density, positive_laplacian: &laplacian, weight: None };
+    for regularised in [false, true] {
+        let thinned = match regularised {
+            false => stein_thin(&kernel, x, s, 30).unwrap(),
+            true => stein_thin_regularised(&kernel, x, s, 30, regularisation).unwrap(),
+        };
+        let mut picked: Vec<usize> = Vec::new();
+        for step in 1..=30 {
+            let objective = |i: usize| {
+                let own = matrix[i * n + i]
+                    + 2.0 * picked.iter().map(|&q| matrix[i * n + q]).sum::<f64>();
+                let extra = laplacian[i] - step as f64 / 30.0 * log_density[i];
+                if regularised { own + extra } else { own }
+            };
+            let best =
+                (0..n).fold(0, |b, i| if objective(i) < objective(b) - 1e-12 { i } else { b });
+            picked.push(best);
+            let sum: f64 = picked
+                .iter()
+                .flat_map(|&i| picked.iter().map(move |&j| (i, j)))
+                .map(|(i, j)| matrix[i * n + j])
+                .sum();
+            assert!((thinned.ksd[step - 1] - sum.sqrt() / step as f64).abs() < 1e-12 * sum);
+        }
+        assert_eq!(thinned.indices, picked);
+    }
+}
+
+#[test]
+fn precision_is_kept_far_from_the_origin_and_between_neighbours() {
+    // The same configuration at 0 and at 2^13, in numbers that move without rounding.
+    let (n, d) = (40, 5);
+    let grid = |seed| -> Vec<f64> {
+        normals::<f64>(n * d, seed, 0).iter().map(|x| (x * 1024.0).round() / 1024.0).collect()
+    };
+    let mut x = grid(1);
+    // Neighbours, 2^-30 apart.
+    for k in 0..d {
+        x[d + k] = x[k] + 0.5_f64.powi(30);
+    }
+    let s = grid(2);
+    let far: Vec<f64> = x.iter().map(|x| x + 8192.0).collect();
+    for (name, kernel, _) in
+        kernels(d).into_iter().filter(|(name, ..)| !name.contains("lin") && *name != "arc-cosine")
+    {
+        let [near, far] = [&x, &far]
+            .map(|x| Gram::new(&kernel, rows(x, d), rows(&s, d)).unwrap().matrix().unwrap());
+        for (near, far) in near.iter().zip(&far) {
+            assert!((near - far).abs() <= 1e-13 * (1.0 + near.abs()), "{name}: {near} and {far}");
+        }
+    }
+}
+
+#[test]
+fn bad_input_is_an_error() {
+    let kernel = SteinKernel::imq(1.0, -0.5).unwrap();
+    let (x, s) = (vec![1.0, 2.0, 3.0, 4.0], vec![0.0; 4]);
+    let refused = |x: &[f64], s: &[f64], d: usize| {
+        ksd(&kernel, rows(x, d), rows(s, d), Statistic::V).unwrap_err().to_string()
+    };
+    assert!(refused(&x, &s[..2], 2).contains("2 x 2"));
+    assert!(refused(&[], &[], 2).contains("zero"));
+    assert!(refused(&[f64::NAN, 0.0], &s[..2], 2).contains("points"));
+    assert!(refused(&x[..2], &[0.0, f64::INFINITY], 2).contains("scores"));
+    assert!(refused(&[1e200, 0.0, -1e200, 0.0], &s, 2).contains("too large"));
+    for (c, b) in
+        [(0.0, -0.5), (-1.0, -0.5), (f64::NAN, -0.5), (1.0, 0.0), (1.0, f64::NAN), (1e-300, -0.5)]
+    {
+        assert!(SteinKernel::imq(c, b).is_err(), "{c}, {b}");
+    }
+    assert!(SteinKernel::rbf(0.0).is_err() && SteinKernel::rbf(f64::INFINITY).is_err());
+    // What fits f64 need not fit f32.
+    let small = SteinKernel::imq(1e-30, -0.5).unwrap();
+    let points = [1.0_f32, 2.0];
+    assert!(ksd(&small, rows(&points, 1), rows(&points, 1), Statistic::V).is_err());
+    let on_sphere = kernel.clone().on_sphere();
+    let error = ksd(&on_sphere, rows(&x, 2), rows(&s, 2), Statistic::V).unwrap_err();
+    assert!(matches!(error, Error::OffSphere { .. }), "{error}");
+    assert_eq!(on_sphere.domain(), Domain::Sphere);
+    for metric in [[1.0, 0.0, 0.0, -1.0], [f64::NAN, 0.0, 0.0, 1.0]] {
+        let kernel = kernel.clone().with_metric(rows(&metric, 2));
+        let failed = kernel.and_then(|kernel| ksd(&kernel, rows(&x, 2), rows(&s, 2), Statistic::V));
+        assert!(failed.is_err(), "{metric:?}");
+    }
+    let identity = [1.0, 0.0, 0.0, 1.0];
+    assert!(kernel.clone().with_metric(rows(&identity[..2], 2)).is_err());
+    assert!(kernel.clone().on_sphere().with_metric(rows(&identity, 2)).is_err());
+    for bootstrap in [
+        WildBootstrap::new(0),
+        WildBootstrap::new(9).correlated(0.0),
+        WildBootstrap::new(9).correlated(0.6),
+    ] {
+        assert!(ksd_test(&kernel, rows(&x, 2), rows(&s, 2), Statistic::V, &bootstrap).is_err());
+    }
+    assert!(stein_thin(&kernel, rows(&x, 2), rows(&s, 2), 0).is_err());
+    assert!(
+        ksd_aggregated_test::<f64>(&[], rows(&x, 2), rows(&s, 2), 0.05, &WildBootstrap::new(9))
+            .is_err()
+    );
+    // Bandwidths.
+    assert_eq!(median_distance(rows(&[0.0, 1.0, 3.0], 1)).unwrap(), 2.0);
+    assert_eq!(median_distance(rows(&[0.0, 1.0, 3.0, 7.0], 1)).unwrap(), 3.5);
+    assert!(median_distance(rows(&[1.0, 1.0, 1.0], 1)).unwrap_err().to_string().contains("median"));
+    assert!(median_distance(rows(&[1.0], 1)).is_err());
+    // One point.
+    let one = ksd(&kernel, rows(&x[..2], 2), rows(&s[..2], 2), Statistic::V).unwrap();
+    assert_eq!((one.squared, one.std_error), (2.0, None));
+    assert_eq!(
+        stein_thin(&kernel, rows(&x[..2], 2), rows(&s[..2], 2), 3).unwrap().indices,
+        [0, 0, 0]
+    );
+}
