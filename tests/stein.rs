@@ -2,11 +2,12 @@
 //! against their level.
 
 use gibbsite::{
-    Domain, Error, Isa, Real, Rows, RowsMut,
+    Domain, Energy, Error, Isa, Real, Result, Rows, RowsMut,
     random::Stream,
     stein::{
-        Gram, Regularisation, Statistic, SteinKernel, WildBootstrap, ksd, ksd_aggregated_test,
-        ksd_test, ksd_trace, median_distance, stein_thin, stein_thin_regularised,
+        Gram, Regularisation, Statistic, SteinKernel, Svgd, WildBootstrap, ksd,
+        ksd_aggregated_test, ksd_test, ksd_trace, median_distance, stein_thin,
+        stein_thin_regularised,
     },
 };
 use std::f64::consts::PI;
@@ -570,4 +571,143 @@ fn bad_input_is_an_error() {
         stein_thin(&kernel, rows(&x[..2], 2), rows(&s[..2], 2), 3).unwrap().indices,
         [0, 0, 0]
     );
+}
+
+#[test]
+fn the_witness_is_the_gradient_by_scores() {
+    let (n, d) = (23, 3);
+    let x: Vec<f64> = normals(n * d, 8, 0);
+    let check = |name: &str, kernel: &SteinKernel, x: &[f64], s: &[f64]| {
+        for statistic in [Statistic::V, Statistic::U] {
+            let squared =
+                |s: &[f64]| ksd(kernel, rows(x, d), rows(s, d), statistic).unwrap().squared;
+            let gram = Gram::new(kernel, rows(x, d), rows(s, d)).unwrap();
+            let gradient = gram.score_gradient(rows(x, d), rows(s, d), statistic).unwrap();
+            for j in 0..n {
+                // Along a direction that stays tangential.
+                let mut along: Vec<f64> = normals(d, 8, 100 + j as u64);
+                if kernel.domain() == Domain::Sphere {
+                    let normal = dot(&along, &x[j * d..][..d]);
+                    along.iter_mut().zip(&x[j * d..]).for_each(|(a, x)| *a -= normal * x);
+                }
+                let moved = |by: f64| {
+                    let mut s = s.to_vec();
+                    s[j * d..][..d].iter_mut().zip(&along).for_each(|(s, a)| *s += by * a);
+                    squared(&s)
+                };
+                // KSD² is quadratic in the scores, so differences are exact.
+                let expected = 0.5 * (moved(1.0) - moved(-1.0));
+                let found = dot(&gradient[j * d..][..d], &along);
+                assert!(
+                    (found - expected).abs() < 1e-10 * (1.0 + expected.abs()),
+                    "{name}, {j}: {found}, {expected}"
+                );
+            }
+        }
+    };
+    // Far from the origin as well.
+    let s: Vec<f64> = normals(n * d, 8, 1);
+    let far: Vec<f64> = x.iter().map(|x| x + 1e3).collect();
+    for (name, kernel, _) in kernels(d) {
+        if name == "metric" || name == "arc-cosine" {
+            let gram = Gram::new(&kernel, rows(&x, d), rows(&s, d)).unwrap();
+            assert!(gram.witness(rows(&x, d), rows(&s, d), rows(&x, d)).is_err(), "{name}");
+            continue;
+        }
+        check(name, &kernel, &x, &s);
+        if !name.contains("linear") {
+            check(name, &kernel, &far, &s);
+        }
+    }
+    let mut x = x;
+    normalised(&mut x, d);
+    let s = tangential(&x, d, 8);
+    for (name, kernel, _) in kernels_on_the_sphere() {
+        check(name, &kernel, &x, &s);
+    }
+}
+
+/// N(1, 4 I).
+struct Wide(usize);
+
+impl Energy<f64> for Wide {
+    fn dim(&self) -> usize {
+        self.0
+    }
+    fn potential_score(
+        &self,
+        x: Rows<'_, f64>,
+        _: Option<&mut [f64]>,
+        score: Option<RowsMut<'_, f64>>,
+    ) -> Result<()> {
+        if let Some(mut score) = score {
+            for (i, x) in x.iter().enumerate() {
+                score.row_mut(i).iter_mut().zip(x).for_each(|(s, x)| *s = (1.0 - x) / 4.0);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn svgd_moves_points_to_the_density() {
+    let (n, d) = (150, 2);
+    let mut x: Vec<f64> = normals::<f64>(n * d, 9, 0).iter().map(|x| 0.1 * x - 3.0).collect();
+    Svgd::new(0.1).run(&Wide(d), RowsMut::new(&mut x, n, d).unwrap(), 600).unwrap();
+    for k in 0..d {
+        let column = || x.iter().skip(k).step_by(d);
+        let mean = column().sum::<f64>() / n as f64;
+        let variance = column().map(|x| (x - mean).powi(2)).sum::<f64>() / n as f64;
+        println!("mean {mean}, variance {variance}");
+        assert!((mean - 1.0).abs() < 0.1 && (variance - 4.0).abs() < 0.6, "{mean}, {variance}");
+    }
+    // Without neighbours, a step goes along the score.
+    let (x, s) = ([0.0, 0.0, 1e3, 0.0], [1.0, 2.0, 3.0, 4.0]);
+    let direction = Svgd::new(1.0).bandwidth(1.0).direction(rows(&x, 2), rows(&s, 2)).unwrap();
+    assert_eq!(direction, [0.5, 1.0, 1.5, 2.0]);
+    let mut sphere = [1.0, 0.0];
+    assert!(Svgd::new(0.0).run(&Wide(2), RowsMut::new(&mut sphere, 1, 2).unwrap(), 1).is_err());
+    assert!(Svgd::new(0.1).run(&Wide(3), RowsMut::new(&mut sphere, 1, 2).unwrap(), 1).is_err());
+}
+
+#[test]
+fn weights_and_control_functionals_mend_a_sample() {
+    // A sample of N(0.5, 1) weighed for N(0, 1).
+    let n = 120;
+    let x: Vec<f64> = normals::<f64>(n, 10, 0).iter().map(|x| x + 0.5).collect();
+    let s: Vec<f64> = x.iter().map(|x| -x).collect();
+    let kernel = SteinKernel::imq(1.0, -0.5).unwrap();
+    let gram = Gram::new(&kernel, rows(&x, 1), rows(&s, 1)).unwrap();
+    let plain = ksd(&kernel, rows(&x, 1), rows(&s, 1), Statistic::V).unwrap().squared.sqrt();
+    let found = gram.stein_weights(1e-4).unwrap();
+    let matrix = gram.matrix().unwrap();
+    let weighted: f64 =
+        (0..n * n).map(|i| found.weights[i / n] * found.weights[i % n] * matrix[i]).sum();
+    assert!((found.ksd - weighted.sqrt()).abs() < 1e-12);
+    assert!(found.weights.iter().all(|&w| w >= 0.0));
+    assert!((found.weights.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+    assert!(found.gap <= 1e-4 * plain * plain && found.ksd < 0.2 * plain, "{found:?}");
+    // No exchange of weight between two points gains anything worth having.
+    let slope = |i: usize| (0..n).map(|j| matrix[i * n + j] * found.weights[j]).sum::<f64>();
+    let least = (0..n).map(slope).fold(f64::INFINITY, f64::min);
+    for i in (0..n).filter(|&i| found.weights[i] > 1e-3) {
+        assert!(slope(i) - least < 1e-2 * plain * plain, "{i}");
+    }
+    let mean =
+        |f: &dyn Fn(f64) -> f64| x.iter().zip(&found.weights).map(|(&x, w)| w * f(x)).sum::<f64>();
+    let first = mean(&|x| x);
+    assert!(first.abs() < 0.05, "{first}");
+    for (f, expected) in
+        [((|x| x) as fn(f64) -> f64, 0.0), (|x| x * x, 1.0), (|x| x.cos(), 0.606_53)]
+    {
+        let values: Vec<f64> = x.iter().map(|&x| f(x)).collect();
+        let mean = gram.control_functional(&values, 1e-10).unwrap();
+        assert!((mean - expected).abs() < 0.02, "{mean} for {expected}");
+    }
+    assert!(gram.control_functional(&x[1..], 0.0).is_err());
+    assert!(gram.stein_weights(0.0).is_err());
+    // Equal points have no unique weights, and no inverse without jitter.
+    let gram = Gram::new(&kernel, rows(&[1.0, 1.0], 1), rows(&[-1.0, -1.0], 1)).unwrap();
+    assert_eq!(gram.stein_weights(1e-6).unwrap().weights, [0.5, 0.5]);
+    assert!(gram.control_functional(&[1.0, 2.0], 0.0).is_err());
 }

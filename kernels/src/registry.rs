@@ -8,7 +8,7 @@ use crate::{
     Isa, Real, Rows, RowsMut, Scratch, chain,
     chain::{Rule, Space},
     elementary, noise, relu, stein,
-    stein::{Base, Block, Points, Radial, Signs},
+    stein::{Base, Block, Points, Quantity, Radial, Signs},
 };
 
 /// Size and options of one problem.
@@ -122,6 +122,9 @@ macro_rules! chain_entry {
 /// A block of a Gram matrix.
 macro_rules! stein_entry {
     ($name:literal, $base:expr, $inputs:ident) => {
+        stein_entry!($name, $base, $inputs, Quantity::Stein)
+    };
+    ($name:literal, $base:expr, $inputs:ident, $quantity:expr) => {
         Entry {
             name: $name,
             inputs: $inputs,
@@ -130,11 +133,15 @@ macro_rules! stein_entry {
                 let shape = plain_if_metric(call.shape, call.inputs);
                 let (x, y) = stein_points($base, shape, call.inputs);
                 let out = stein_output(shape).rows_mut(call.outputs[0]);
-                stein::write(isa, stein_block($base, shape, &x, &y), out, scratch);
+                let mut block = stein_block($base, shape, &x, &y);
+                block.kernel.quantity = $quantity;
+                stein::write(isa, block, out, scratch);
             },
             reference: |call| {
                 let shape = plain_if_metric(call.shape, call.inputs);
-                write_stein_reference($base, Call { shape, ..call });
+                let kernel = stein_kernel($base, shape);
+                let kernel = stein::Kernel { quantity: $quantity, ..kernel };
+                write_stein_reference(kernel, Call { shape, ..call });
             },
             roundings: |_| Vec::new(),
             flops: |shape| 8 * product(shape),
@@ -395,6 +402,8 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
         ),
         stein_entry!("stein.arc_cosine", Base::ArcCosine, stein_inputs),
         stein_entry!("stein.metric", imq(-0.5), metric_inputs),
+        stein_entry!("stein.value", imq(-0.5), stein_inputs, Quantity::Value),
+        stein_entry!("stein.slope", imq(-0.5), stein_inputs, Quantity::Slope),
         Entry {
             name: "stein.sums",
             inputs: stein_inputs,
@@ -512,7 +521,7 @@ fn stein_kernel<T: Real>(base: Base<T>, shape: Shape) -> stein::Kernel<T> {
         base => base,
     };
     let space = if shape.weighted { Space::Sphere } else { Space::Flat };
-    stein::Kernel { base, space }
+    stein::Kernel { base, space, quantity: Quantity::Stein }
 }
 
 fn stein_inputs(shape: Shape) -> Vec<Array> {
@@ -592,10 +601,9 @@ fn stein_value<T: Real>(
     stein::reference::value(kernel, trace, x, y)
 }
 
-fn write_stein_reference<T: Real>(base: Base<T>, call: Call<'_, '_, T>) {
+fn write_stein_reference<T: Real>(kernel: stein::Kernel<T>, call: Call<'_, '_, T>) {
     let shape = call.shape;
     let mut out = stein_output(shape).rows_mut(call.outputs[0]);
-    let kernel = stein_kernel(base, shape);
     for i in 0..shape.n {
         for j in 0..shape.m {
             out.row_mut(i)[j] = stein_value(kernel, shape, call.inputs, i, j);

@@ -90,6 +90,22 @@ impl<T: Real> Gram<T> {
         self.points.dim()
     }
 
+    pub(super) fn from_kernel(kernel: Kernel<T>, points: Points<T>, isa: Isa) -> Self {
+        Self { kernel, points, isa }
+    }
+
+    pub(super) fn kernel(&self) -> Kernel<T> {
+        self.kernel
+    }
+
+    pub(super) fn laid_out(&self) -> &Points<T> {
+        &self.points
+    }
+
+    pub(super) fn isa(&self) -> Isa {
+        self.isa
+    }
+
     fn block(&self, rows: Range<usize>, cols: Range<usize>) -> Block<'_, T> {
         Block { kernel: self.kernel, rows: (&self.points, rows), cols: (&self.points, cols) }
     }

@@ -5,7 +5,7 @@ use faer::{MatRef, Side, linalg::solvers::Llt};
 use gibbsite_kernels::{
     ShapeError,
     chain::Space,
-    stein::{Base, Kernel, Points, Radial},
+    stein::{Base, Kernel, Points, Quantity, Radial},
 };
 
 /// What a Stein kernel is made of: a kernel, the domain, and a metric. See [`gibbsite_kernels::stein`] for the formulas.
@@ -131,7 +131,7 @@ impl SteinKernel {
             Domain::Euclidean => Space::Flat,
             Domain::Sphere => Space::Sphere,
         };
-        Ok(Kernel { base, space })
+        Ok(Kernel { base, space, quantity: Quantity::Stein })
     }
 
     /// Lays out points and scores.

@@ -11,6 +11,9 @@
 //! | estimate KSD² with a standard error | [`ksd`] |
 //! | test whether points are draws from p | [`ksd_test`], [`ksd_aggregated_test`] |
 //! | pick few points that stand for many | [`stein_thin`] |
+//! | weigh points, or means of functions at them | [`Gram::stein_weights`], [`Gram::control_functional`] |
+//! | see where a sample and a density differ | [`Gram::witness`] |
+//! | fit a model, or move points | [`Gram::score_gradient`], [`Svgd`] |
 //!
 //! Scores come from any [`Energy`](crate::Energy), or from elsewhere as an array. The Gram matrix is computed tile by
 //! tile and never held, in memory of the order of n·d. Results are the same for any number of threads and on any
@@ -38,6 +41,8 @@ mod gram;
 mod kernel;
 mod statistics;
 mod thinning;
+mod weights;
+mod witness;
 
 pub use gram::{Gram, Progress};
 pub use kernel::{SteinKernel, median_distance};
@@ -46,3 +51,5 @@ pub use statistics::{
     ksd_trace,
 };
 pub use thinning::{Regularisation, Thinned, stein_thin, stein_thin_regularised};
+pub use weights::SteinWeights;
+pub use witness::Svgd;

@@ -72,7 +72,7 @@ impl<T: Real> Gram<T> {
     }
 }
 
-fn check_count(statistic: Statistic, n: usize) -> Result<()> {
+pub(super) fn check_count(statistic: Statistic, n: usize) -> Result<()> {
     match (statistic, n) {
         (Statistic::U, 1) => {
             Err(Error::parameter("number of points", "at least 2 for a U-statistic", n))

@@ -75,18 +75,40 @@ pub enum Base<T> {
     ArcCosine,
 }
 
-/// A Stein kernel.
+/// A Stein kernel, or a part of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Kernel<T> {
     /// k.
     pub base: Base<T>,
     /// The operator: Langevin's in R^d, or that of the unit sphere.
     pub space: Space,
+    /// What is computed.
+    pub quantity: Quantity,
+}
+
+/// What is computed for a pair of points: u, or what gradients of k are made of. For radial kernels and, on the sphere, all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Quantity {
+    /// u.
+    #[default]
+    Stein,
+    /// k; for [`Base::RadialLinear`] in R^d its radial part.
+    Value,
+    /// The slope g by which ∇_x k = g (y - x) in R^d, the radial part again, and P_x ∇_x k = g (y - c x) on the sphere.
+    Slope,
+    /// g c, on the sphere.
+    SlopeCosine,
 }
 
 impl<T> Kernel<T> {
     /// What has to be summed for the kernel at points of this kind; `None` if it does not go with them.
     fn layout(&self, kind: Kind) -> Option<Layout> {
+        let gradients = self.space == Space::Sphere
+            || self.quantity != Quantity::SlopeCosine
+                && matches!(self.base, Base::Radial(_) | Base::RadialLinear(_));
+        if self.quantity != Quantity::Stein && (!gradients || kind != Kind::Plain) {
+            return None;
+        }
         Some(match (&self.base, self.space, kind) {
             (Base::Radial(_), Space::Flat, Kind::Metric) => Layout::Metric,
             (Base::ArcCosine, Space::Flat, Kind::Directions) => Layout::Angles,
@@ -260,6 +282,11 @@ impl<T: Real> Points<T> {
     /// Dimension.
     pub fn dim(&self) -> usize {
         self.dim
+    }
+
+    /// Whether they are neither in a metric nor directions.
+    pub fn is_plain(&self) -> bool {
+        self.kind == Kind::Plain
     }
 
     /// Values of a group.

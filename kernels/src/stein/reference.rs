@@ -1,7 +1,7 @@
 //! Stein kernels of one pair at a time, as plain loops: the specification that every fast version must
 //! reproduce bit for bit.
 
-use super::{Base, Kernel, Radial, Signs, TILE, group};
+use super::{Base, Kernel, Quantity, Radial, Signs, TILE, group};
 use crate::{Real, Rows, RowsMut, chain::Space};
 use std::f64::consts::FRAC_1_PI;
 
@@ -54,7 +54,7 @@ fn radial<T: Real>(radial: Radial<T>, t: T) -> [T; 3] {
     [phi, first, first * second]
 }
 
-/// u(x, y); `trace` is tr Λ, which is d without a metric.
+/// u(x, y), or another quantity; `trace` is tr Λ, which is d without a metric.
 pub fn value<T: Real>(kernel: Kernel<T>, trace: T, x: Point<'_, T>, y: Point<'_, T>) -> T {
     if let (Base::ArcCosine, Space::Flat) = (kernel.base, kernel.space) {
         return arc_cosine(x, y);
@@ -74,6 +74,8 @@ pub fn value<T: Real>(kernel: Kernel<T>, trace: T, x: Point<'_, T>, y: Point<'_,
     };
     let [phi, first, second] = part.map_or([T::ZERO; 3], |part| radial(part, t));
     match kernel.space {
+        Space::Flat if kernel.quantity == Quantity::Value => phi,
+        Space::Flat if kernel.quantity == Quantity::Slope => first,
         Space::Flat => {
             let mut u = T::ZERO;
             if part.is_some() {
@@ -98,6 +100,12 @@ pub fn value<T: Real>(kernel: Kernel<T>, trace: T, x: Point<'_, T>, y: Point<'_,
                 _ if linear => (phi + (T::ONE + c), first + T::ONE, second * (c * w)),
                 _ => (phi, first, second * (c * w)),
             };
+            match kernel.quantity {
+                Quantity::Stein => {}
+                Quantity::Value => return phi,
+                Quantity::Slope => return first,
+                Quantity::SlopeCosine => return first * c,
+            }
             let curvature = trace - T::ONE;
             let inner = curvature.mul_add(curvature.mul_add(c, cross), scores);
             let slope = (number::<T>(2.0) * curvature)

@@ -1,6 +1,6 @@
 //! [`reference`](super::reference) in lanes: columns of the Gram matrix in lanes, a few rows at a time.
 
-use super::{Base, Block, Layout, Points, Radial, Signs, TILE, group, reference};
+use super::{Base, Block, Layout, Points, Quantity, Radial, Signs, TILE, group, reference};
 use crate::{
     Isa, Real, Rows, RowsMut, Scratch,
     chain::Space,
@@ -147,6 +147,7 @@ struct Profile<V> {
     radial: Option<Shape<V>>,
     linear: bool,
     arc_cosine: bool,
+    quantity: Quantity,
     trace: V,
 }
 
@@ -197,6 +198,7 @@ fn profile<T: Real, L: Lanes<T>>(simd: L, block: &Block<'_, T>) -> Profile<L::Ve
         radial,
         linear,
         arc_cosine: block.kernel.base == Base::ArcCosine,
+        quantity: block.kernel.quantity,
         trace: simd.splat(block.rows.0.trace),
     }
 }
@@ -292,6 +294,8 @@ fn value<T: Real, L: Lanes<T>, const F: u8>(
         None => [zero; 3],
     };
     match profile.space {
+        Space::Flat if profile.quantity == Quantity::Value => phi,
+        Space::Flat if profile.quantity == Quantity::Slope => first,
         Space::Flat => {
             let mut u = zero;
             if profile.radial.is_some() {
@@ -320,6 +324,12 @@ fn value<T: Real, L: Lanes<T>, const F: u8>(
             } else {
                 (phi, first, bend)
             };
+            match profile.quantity {
+                Quantity::Stein => {}
+                Quantity::Value => return phi,
+                Quantity::Slope => return first,
+                Quantity::SlopeCosine => return simd.mul(first, c),
+            }
             let curvature = simd.sub(profile.trace, one);
             let inner = simd.mul_add(curvature, simd.mul_add(curvature, c, cross), scores);
             let rest = simd.sub(profile.trace, number(simd, 2.0));

@@ -1,0 +1,252 @@
+//! The witness function of the KSD, and what follows from it: gradients by scores, Stein variational gradient descent.
+
+use super::{Gram, Statistic, SteinKernel, median_distance};
+use crate::{
+    Domain, Energy, Error, Real, Result, Rows, RowsMut,
+    data::{check_finite, check_on_sphere, dot},
+    parallel,
+};
+use gibbsite_kernels::{
+    ShapeError,
+    chain::Space,
+    stein::{self, Base, Block, Kernel, Points, Quantity, TILE},
+};
+
+impl<T: Real> Gram<T> {
+    /// The witness function at points y (m×d), where the sample and the density differ most as seen by the kernel: with
+    /// a = s in R^d and a = s - (d-1) x on the sphere, and ∇ along the sphere there,
+    ///
+    /// ```text
+    /// g(y) = (1/n) Σ_j [a_j k(x_j, y) + ∇_(x_j) k(x_j, y)]
+    /// ```
+    ///
+    /// KSD² is the squared norm of g in the space of k, d times over. `x` and `score` are what the matrix was made of.
+    ///
+    /// # Errors
+    /// If shapes differ, y is not finite or not on the sphere, or for a metric or the arc-cosine kernel in R^d.
+    pub fn witness(&self, x: Rows<'_, T>, score: Rows<'_, T>, y: Rows<'_, T>) -> Result<Vec<T>> {
+        let (n, d, m) = (self.points(), self.dim(), y.rows());
+        for (what, rows, got) in [("x", n, x), ("scores", n, score), ("y", m, y)] {
+            if (got.rows(), got.cols()) != (rows, d) {
+                let shape = format!("{} x {}", got.rows(), got.cols());
+                return Err(ShapeError::new(what, format!("{rows} x {d}"), shape).into());
+            }
+        }
+        check_finite("the points of the witness", y)?;
+        let sphere = self.kernel().space == Space::Sphere;
+        if sphere {
+            check_on_sphere("the points of the witness", y)?;
+        }
+        let (radial, linear) = match (self.kernel().base, sphere) {
+            (Base::Radial(_), _) | (_, true) => (true, false),
+            (Base::Linear, false) => (false, true),
+            (Base::RadialLinear(_), false) => (true, true),
+            (Base::ArcCosine, false) => (false, false),
+        };
+        if !(radial || linear) || !self.laid_out().is_plain() {
+            let expected = "one of the others in R^d, without a metric";
+            return Err(Error::parameter("kernel of a witness", expected, "this one"));
+        }
+        // Sums of products with x lose least when x is centred.
+        let mut mean = vec![T::ZERO; d];
+        if !sphere {
+            mean = (0..d)
+                .map(|k| T::from_f64(x.iter().map(|x| x[k].to_f64()).sum::<f64>() / n as f64))
+                .collect();
+        }
+        // a, and x with a column of ones.
+        let curvature = T::from_f64(if sphere { d as f64 - 1.0 } else { 0.0 });
+        let (mut drift, mut places) = (Vec::with_capacity(n * d), Vec::with_capacity(n * (d + 1)));
+        for (x, score) in x.iter().zip(score.iter()) {
+            drift.extend(x.iter().zip(score).map(|(&x, &score)| score - curvature * x));
+            places.extend(x.iter().zip(&mean).map(|(&x, &mean)| x - mean));
+            places.push(T::ONE);
+        }
+        let (drift, places) = (Rows::new(&drift, n, d)?, Rows::new(&places, n, d + 1)?);
+        let mut out = vec![T::ZERO; m * d];
+        if radial {
+            let zeros = vec![T::ZERO; m * d];
+            let others = Points::new(y, Rows::new(&zeros, m, d)?)?;
+            let by_value = self.product_with(Quantity::Value, &others, drift)?;
+            let by_slope = self.product_with(Quantity::Slope, &others, places)?;
+            let by_cosine = match sphere {
+                true => self.product_with(Quantity::SlopeCosine, &others, places)?,
+                false => by_slope.clone(),
+            };
+            for (i, out) in out.chunks_exact_mut(d).enumerate() {
+                let (value, slope) = (&by_value[i * d..], &by_slope[i * (d + 1)..]);
+                let cosine = &by_cosine[i * (d + 1)..];
+                for k in 0..d {
+                    out[k] = value[k] + (slope[d] * (y.row(i)[k] - mean[k]) - cosine[k]);
+                }
+            }
+        }
+        if linear {
+            // Σ_j [a_j (1 + x_j·y) + y].
+            let mut sum = vec![T::ZERO; d];
+            let mut outer = vec![T::ZERO; d * d];
+            for (a, x) in drift.iter().zip(x.iter()) {
+                for k in 0..d {
+                    sum[k] += a[k];
+                    outer[k * d..][..d]
+                        .iter_mut()
+                        .zip(x)
+                        .for_each(|(outer, &x)| *outer += a[k] * x);
+                }
+            }
+            let count = T::from_f64(n as f64);
+            for (out, y) in out.chunks_exact_mut(d).zip(y.iter()) {
+                for k in 0..d {
+                    out[k] += sum[k] + dot(&outer[k * d..][..d], y) + count * y[k];
+                }
+            }
+        }
+        let scale = T::from_f64(1.0 / n as f64);
+        out.iter_mut().for_each(|out| *out *= scale);
+        Ok(out)
+    }
+
+    /// The gradient of KSD² by the scores (n×d): 2 g(x_j) / n for the V-statistic; tangential on the sphere.
+    ///
+    /// # Errors
+    /// As [`witness`](Self::witness); if a U-statistic is asked of a single point.
+    pub fn score_gradient(
+        &self,
+        x: Rows<'_, T>,
+        score: Rows<'_, T>,
+        statistic: Statistic,
+    ) -> Result<Vec<T>> {
+        let (n, d) = (self.points(), self.dim());
+        super::statistics::check_count(statistic, n)?;
+        let mut gradient = self.witness(x, score, x)?;
+        let (factor, own) = match statistic {
+            Statistic::V => (2.0 / n as f64, None),
+            Statistic::U => (2.0 / (n as f64 - 1.0), Some(self.own_part(x, score)?)),
+        };
+        let factor = T::from_f64(factor);
+        let sphere = self.kernel().space == Space::Sphere;
+        for (j, gradient) in gradient.chunks_exact_mut(d).enumerate() {
+            if let Some(own) = &own {
+                gradient.iter_mut().zip(&own[j * d..]).for_each(|(g, &own)| *g -= own);
+            }
+            gradient.iter_mut().for_each(|g| *g *= factor);
+            if sphere {
+                let normal = dot(gradient, x.row(j));
+                gradient.iter_mut().zip(x.row(j)).for_each(|(g, &x)| *g -= normal * x);
+            }
+        }
+        Ok(gradient)
+    }
+
+    /// What a point adds to the witness at itself.
+    fn own_part(&self, x: Rows<'_, T>, score: Rows<'_, T>) -> Result<Vec<T>> {
+        let mut own = Vec::with_capacity(x.rows() * x.cols());
+        for (x, score) in x.iter().zip(score.iter()) {
+            let [x, score] = [x, score].map(|row| Rows::new(row, 1, row.len()));
+            let (x, score) = (x?, score?);
+            let kernel = Gram::from_kernel(self.kernel(), Points::new(x, score)?, self.isa());
+            own.extend(kernel.witness(x, score, x)?);
+        }
+        let scale = T::from_f64(1.0 / x.rows() as f64);
+        own.iter_mut().for_each(|own| *own *= scale);
+        Ok(own)
+    }
+
+    /// `Σ_j q(x_j, y_i) v_j` for another quantity q than u.
+    fn product_with(
+        &self,
+        quantity: Quantity,
+        others: &Points<T>,
+        v: Rows<'_, T>,
+    ) -> Result<Vec<T>> {
+        let (n, m, r) = (self.points(), others.len(), v.cols());
+        let mut out = vec![T::ZERO; m * r];
+        let items = RowsMut::new(&mut out, m, r)?.into_blocks(TILE).enumerate().collect();
+        parallel::for_each(items, |(i, out): (usize, RowsMut<'_, T>), scratch| {
+            let block = Block {
+                kernel: Kernel { quantity, ..self.kernel() },
+                rows: (others, i * TILE..i * TILE + out.rows()),
+                cols: (self.laid_out(), 0..n),
+            };
+            stein::product(self.isa(), block, v, out, scratch);
+        });
+        Ok(out)
+    }
+}
+
+/// Stein variational gradient descent (Liu and Wang 2016): moves points until they stand for a density, by steps along the
+/// witness function of a Gaussian kernel. R^d only.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Svgd {
+    step: f64,
+    bandwidth: Option<f64>,
+}
+
+impl Svgd {
+    /// With steps of this size in each coordinate, in units of AdaGrad's running scale of the direction.
+    pub fn new(step: f64) -> Self {
+        Self { step, bandwidth: None }
+    }
+
+    /// With exp(-|x - y|²/2h²) at all times. If not said, h² is the squared median distance of the points at every step over
+    /// 2 log(n + 1), as in the paper.
+    pub fn bandwidth(self, h: f64) -> Self {
+        Self { bandwidth: Some(h), ..self }
+    }
+
+    /// The direction at points x (n×d): the mean over j of k(x_j, x_i) s_j + ∇_(x_j) k(x_j, x_i).
+    ///
+    /// # Errors
+    /// If shapes differ, values are not finite or too large, or the median distance is 0.
+    pub fn direction<T: Real>(&self, x: Rows<'_, T>, score: Rows<'_, T>) -> Result<Vec<T>> {
+        let h = match self.bandwidth {
+            Some(h) => h,
+            None => median_distance(x)? / (2.0 * (x.rows() as f64 + 1.0).ln()).sqrt(),
+        };
+        Gram::new(&SteinKernel::rbf(h)?, x, score)?.witness(x, score, x)
+    }
+
+    /// Moves x (n×d) `steps` times.
+    ///
+    /// # Errors
+    /// As [`direction`](Self::direction); if the step is not positive, the energy is not one in R^d of dimension d, or
+    /// whatever the energy returns.
+    pub fn run<T: Real, E: Energy<T> + ?Sized>(
+        &self,
+        energy: &E,
+        mut x: RowsMut<'_, T>,
+        steps: usize,
+    ) -> Result<()> {
+        /// How much of AdaGrad's scale a step leaves.
+        const KEEP: f64 = 0.9;
+        if !(self.step > 0.0 && self.step.is_finite()) {
+            return Err(Error::parameter("step", "positive and finite", self.step));
+        }
+        if energy.domain() != Domain::Euclidean {
+            return Err(Error::parameter("domain", "R^d for SVGD", energy.domain()));
+        }
+        let (n, d) = (x.rows(), x.cols());
+        if energy.dim() != d {
+            return Err(ShapeError::new("columns of x", energy.dim(), d).into());
+        }
+        let mut score = vec![T::ZERO; n * d];
+        let mut squares: Vec<f64> = Vec::new();
+        for _ in 0..steps {
+            energy.potential_score(x.as_rows(), None, Some(RowsMut::new(&mut score, n, d)?))?;
+            let direction = self.direction(x.as_rows(), Rows::new(&score, n, d)?)?;
+            let fresh = direction.iter().map(|g| g.to_f64() * g.to_f64());
+            if squares.is_empty() {
+                squares = fresh.collect();
+            } else {
+                squares.iter_mut().zip(fresh).for_each(|(s, g)| *s = KEEP * *s + (1.0 - KEEP) * g);
+            }
+            for i in 0..n {
+                let direction = direction[i * d..].iter().zip(&squares[i * d..]);
+                for (x, (g, square)) in x.row_mut(i).iter_mut().zip(direction) {
+                    *x += T::from_f64(self.step * g.to_f64() / (1e-6 + square.sqrt()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
