@@ -1,23 +1,22 @@
 //! Noise, Langevin updates and whole chains against scalar code of `rand_distr` and `rand_xoshiro`, chains also with
 //! unfused scores by faer.
 //!
-//! `cargo bench --bench sampling [FILTER]` times with criterion; with `-- --table` all ways take turns on one thread, each
-//! keeps its shortest processor time, and ratios of one run are printed. `--test` runs everything once, and small.
+//! `cargo bench --bench sampling [FILTER]`; see `shared/tasks.rs` for how.
 //!
 //! Counted are: for noise and updates values per second, and for updates the share of the bandwidth of a copy (an
-//! update reads two arrays and writes one, a copy reads and writes one); for chains 4md flops per step, as a share of
-//! the measured peak.
+//! update reads two arrays and writes one, a copy reads and writes one); for chains steps of one chain, and 4md flops for each,
+//! as a share of the measured peak.
 
 #[path = "shared/chains.rs"]
 mod chains;
+#[path = "shared/tasks.rs"]
+mod tasks;
 #[path = "shared/unfused.rs"]
 mod unfused;
 #[path = "shared/values.rs"]
 mod values;
 
 use chains::MultiplyAdd;
-use cpu_time::ThreadTime;
-use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use faer::traits::RealField;
 use gibbsite_kernels::{
     Isa, Rows, RowsMut, Scratch,
@@ -29,7 +28,7 @@ use gibbsite_kernels::{
 use rand_core::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use std::{env, time::Duration};
+use tasks::{Peak, Task, levels, peak};
 use unfused::Unfused;
 use values::values;
 
@@ -43,21 +42,6 @@ const STEPS: usize = 100;
 
 /// ε = √(2h).
 const STEP: f64 = 0.1;
-
-/// The same work, done in several ways.
-struct Task {
-    name: String,
-    /// Values or flops.
-    elements: u64,
-    /// Name and what it does; the last one is the plain way.
-    ways: Vec<(String, Box<dyn FnMut()>)>,
-    /// Flops per second that an instruction set can do, for chains.
-    peak: Option<fn(Isa) -> f64>,
-}
-
-fn levels() -> impl Iterator<Item = Isa> {
-    Isa::available().filter(|&isa| isa <= Isa::best() && isa != Isa::Scalar)
-}
 
 /// An element type that all ways know.
 trait Element: MultiplyAdd + RealField {
@@ -89,7 +73,7 @@ fn normals<T: Element>((n, d): (usize, usize)) -> Task {
     let plain = move || out.iter_mut().for_each(|out| *out = T::normal(&mut rng));
     ways.push(("rand_distr".to_owned(), Box::new(plain)));
     let name = format!("normals/{}/n={}", T::NAME, n * d);
-    Task { name, elements: (n * d) as u64, ways, peak: None }
+    Task { name, elements: (n * d) as u64, ways, flops: None }
 }
 
 fn update<T: Element>((n, d): (usize, usize)) -> Task {
@@ -122,7 +106,7 @@ fn update<T: Element>((n, d): (usize, usize)) -> Task {
     let plain = move || langevin(&mut x, &score, &mut rng);
     ways.push(("rand_distr".to_owned(), Box::new(plain)));
     let name = format!("update/{}/n={}", T::NAME, n * d);
-    Task { name, elements: (n * d) as u64, ways, peak: None }
+    Task { name, elements: (n * d) as u64, ways, flops: None }
 }
 
 /// x ← x + h s + √(2h) ξ.
@@ -174,10 +158,11 @@ fn whole_chains<T: Element>((d, m): (usize, usize), n: usize, steps: usize) -> T
     };
     ways.push(("faer and rand_distr".to_owned(), Box::new(plain)));
     let name = format!("chains/{}/d={d},m={m}", T::NAME);
-    Task { name, elements: (4 * n * m * d * steps) as u64, ways, peak: Some(peak::<T>) }
+    let flops = Some(((4 * n * m * d * steps) as u64, peak::<T> as Peak));
+    Task { name, elements: (n * steps) as u64, ways, flops }
 }
 
-fn tasks<T: Element>(small: bool) -> Vec<Task> {
+fn all_tasks<T: Element>(small: bool) -> Vec<Task> {
     if small {
         return vec![
             normals::<T>((20, 9)),
@@ -191,90 +176,10 @@ fn tasks<T: Element>(small: bool) -> Vec<Task> {
     tasks
 }
 
-/// Flops per second of fused multiply-adds.
-fn peak<T: MultiplyAdd>(isa: Isa) -> f64 {
-    let mut flops = 0;
-    let elapsed = time(|| flops = T::multiply_add(isa, 300_000));
-    flops as f64 / elapsed.as_secs_f64()
-}
-
-/// Processor time of one call.
-fn time(f: impl FnOnce()) -> Duration {
-    let start = ThreadTime::now();
-    f();
-    start.elapsed()
-}
-
-fn table(tasks: Vec<Task>, filters: &[String], rounds: usize) {
-    println!(
-        "{:24} {:20} {:>10} {:>10} {:>9} {:>9} {:>7}",
-        "task", "way", "ms", "ns/value", "% copy", "% peak", "ratio"
-    );
-    for mut task in tasks {
-        if !filters.iter().all(|filter| task.name.contains(filter)) {
-            continue;
-        }
-        let mut best = vec![f64::INFINITY; task.ways.len()];
-        let mut peaks = vec![0.0_f64; task.ways.len()];
-        for _ in 0..rounds {
-            for (k, (_, run)) in task.ways.iter_mut().enumerate() {
-                if let (Some(peak), Some(isa)) = (task.peak, levels().nth(k)) {
-                    peaks[k] = peaks[k].max(peak(isa));
-                }
-                best[k] = best[k].min(time(run).as_secs_f64());
-            }
-        }
-        let copy = task.ways.iter().position(|(way, _)| way == "copy").map(|k| best[k]);
-        let plain = *best.last().expect("the plain way");
-        for (k, (way, _)) in task.ways.iter().enumerate() {
-            let elements = task.elements as f64;
-            let blank = || "–".to_owned();
-            let per_value = format!("{:.3}", 1e9 * best[k] / elements);
-            let of_peak = |k: usize| format!("{:.1}", 100.0 * elements / best[k] / peaks[k]);
-            println!(
-                "{:24} {way:20} {:10.3} {:>10} {:>9} {:>9} {:7.2}",
-                task.name,
-                1e3 * best[k],
-                if task.peak.is_none() { per_value } else { blank() },
-                match copy {
-                    Some(copy) if k < levels().count() => {
-                        format!("{:.1}", 100.0 * 1.5 * copy / best[k])
-                    }
-                    _ => blank(),
-                },
-                if peaks[k] > 0.0 { of_peak(k) } else { blank() },
-                plain / best[k],
-            );
-        }
-    }
-}
-
 fn main() {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    let small = has("--test");
-    let mut all = tasks::<f32>(small);
-    all.extend(tasks::<f64>(small));
-    if has("--table") || small {
-        let filters: Vec<String> =
-            arguments.iter().filter(|argument| !argument.starts_with('-')).cloned().collect();
-        return table(all, &filters, if small { 1 } else { 9 });
-    }
-    let mut criterion = Criterion::default().configure_from_args();
-    for task in all {
-        let mut group = criterion.benchmark_group(&task.name);
-        group
-            .sampling_mode(SamplingMode::Flat)
-            .sample_size(10)
-            .warm_up_time(Duration::from_millis(200))
-            .measurement_time(Duration::from_secs(1))
-            .throughput(Throughput::Elements(task.elements));
-        for (way, mut run) in task.ways {
-            group.bench_function(BenchmarkId::from_parameter(way), |bencher| {
-                bencher.iter(&mut run);
-            });
-        }
-        group.finish();
-    }
-    criterion.final_summary();
+    tasks::run(|small| {
+        let mut all = all_tasks::<f32>(small);
+        all.extend(all_tasks::<f64>(small));
+        all
+    });
 }
