@@ -19,7 +19,7 @@ mod values;
 use chains::MultiplyAdd;
 use faer::traits::RealField;
 use gibbsite_kernels::{
-    Isa, Rows, RowsMut, Scratch,
+    Rows, RowsMut, Scratch,
     chain::{self, Chains, Moving, ReluTarget, Rule, Space},
     noise::{self, Streams},
     registry::Shape,
