@@ -711,3 +711,65 @@ fn weights_and_control_functionals_mend_a_sample() {
     assert_eq!(gram.stein_weights(1e-6).unwrap().weights, [0.5, 0.5]);
     assert!(gram.control_functional(&[1.0, 2.0], 0.0).is_err());
 }
+
+#[test]
+fn thinning_picks_what_the_reference_implementation_picks() {
+    // Indices by the Python package stein_thinning 0.2.0 (standardize=False), whose kernel is (1 + rᵀΛr)^-½; some points come
+    // twice, so that the first of equals has to be taken.
+    let n = 80;
+    let grid = |x: f64| (x * 1024.0).round() / 1024.0;
+    let mut x: Vec<f64> = (0..n)
+        .flat_map(|i| {
+            let i = f64::from(i);
+            let second = 2.0 * (0.9 * i).cos() + (5.3 * i).sin();
+            [3.0 * (1.7 * i).sin() + 0.1 * (31.0 * i).cos(), second].map(grid)
+        })
+        .collect();
+    x.copy_within(6..16, 120);
+    let s: Vec<f64> = x
+        .chunks(2)
+        .flat_map(|x| [-(x[0] - 0.5) / 2.0, -x[1] * 1.25 + 0.5 * x[0]].map(grid))
+        .collect();
+    let (x, s) = (rows(&x, 2), rows(&s, 2));
+    let median = median_distance(x).unwrap();
+    assert!((1.0 / (median * median) - 0.090_174_391_171_784_58).abs() < 1e-14);
+    let scaled = median / f64::from(n).ln().sqrt();
+    let covariance: [f64; 3] =
+        [4.501_055_004_626_892, 0.085_101_707_675_789_09, 2.390_560_946_283_461];
+    let determinant = covariance[0] * covariance[2] - covariance[1] * covariance[1];
+    let precision =
+        [covariance[2], -covariance[1], -covariance[1], covariance[0]].map(|c| c / determinant);
+    let imq = |c| SteinKernel::imq(c, -0.5).unwrap();
+    for (kernel, expected) in [
+        (
+            imq(1.0),
+            [
+                15, 37, 11, 57, 26, 22, 30, 17, 75, 44, 37, 4, 35, 41, 2, 15, 13, 24, 78, 42, 37,
+                32, 26, 41, 44,
+            ],
+        ),
+        (
+            imq(median),
+            [
+                15, 37, 11, 41, 37, 11, 57, 78, 44, 26, 57, 17, 75, 13, 9, 13, 24, 41, 37, 11, 41,
+                37, 78, 44, 41,
+            ],
+        ),
+        (
+            imq(scaled),
+            [
+                15, 37, 11, 57, 78, 44, 26, 13, 75, 33, 37, 41, 26, 35, 11, 15, 37, 4, 22, 41, 18,
+                42, 19, 11, 37,
+            ],
+        ),
+        (
+            imq(1.0).with_metric(rows(&precision, 2)).unwrap(),
+            [
+                15, 11, 13, 78, 57, 11, 37, 26, 44, 41, 75, 37, 65, 35, 4, 37, 15, 44, 26, 42, 15,
+                17, 41, 19, 13,
+            ],
+        ),
+    ] {
+        assert_eq!(stein_thin(&kernel, x, s, 25).unwrap().indices, expected);
+    }
+}
