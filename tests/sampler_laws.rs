@@ -882,6 +882,21 @@ fn free_chains_go_as_far_as_the_step_says() {
             figures.mean(format!("{name}, coordinate {k}"), squares.collect(), expected);
         }
     }
+    // BAOAB's velocities forget by e^(-friction step) from one step to the next, and how far chains get in four steps from rest
+    // tells by how much: x₄ - x₀ = Σ_t ½ h (v_t + v_(t+1)).
+    let (step, friction) = (0.4, 1.5);
+    let keep = f64::exp(-friction * step);
+    let sampler = Sampler::baoab(step, friction).preconditioner(&diagonal).seed(seed(109));
+    let after = walk(sampler, &Plain(&flat), &start)(4);
+    // How much of the refresh in step t is in the sum: all of v_(t+1), keep v_(t+1) in v_(t+2), and so on.
+    let part = |s: i32, t: i32| if s > t { keep.powi(s - t - 1) } else { 0.0 };
+    let weight = |t: i32| (0..4).map(|u| 0.5 * step * (part(u, t) + part(u + 1, t))).sum::<f64>();
+    let squares: f64 = (0..4).map(|t| weight(t).powi(2)).sum();
+    for (k, scale) in diagonal.into_iter().enumerate() {
+        let moved = start.chunks(3).zip(after.chunks(3)).map(|(x, y)| (y[k] - x[k]).powi(2));
+        let expected = scale * (1.0 - keep * keep) * squares;
+        figures.mean(format!("baoab, coordinate {k}"), moved.collect(), expected);
+    }
     for dim in [2, 3, 5] {
         let sphere = VonMisesFisher { kappa: 0.0, dim };
         let start = base_samples(Base::Sphere, n, dim, seed(107), 0);
