@@ -44,6 +44,7 @@ mod thinning;
 mod weights;
 mod witness;
 
+pub use gibbsite_kernels::stein::TILE;
 pub use gram::{Gram, Progress};
 pub use kernel::{SteinKernel, median_distance};
 pub use statistics::{

@@ -106,16 +106,25 @@ pub fn ksd_trace<T: Real>(
     x: Rows<'_, T>,
     score: Rows<'_, T>,
 ) -> Result<Vec<f64>> {
-    let gram = Gram::new(kernel, x, score)?;
-    let sums = gram.partial_row_sums(&mut |_| {});
-    let mut total = 0.0;
-    let steps = sums.below.iter().zip(&sums.diagonal).enumerate();
-    steps
-        .map(|(i, (below, diagonal))| {
-            total += 2.0 * below + diagonal;
-            finite(total.max(0.0).sqrt() / (i + 1) as f64)
-        })
-        .collect()
+    Gram::new(kernel, x, score)?.ksd_trace(&mut |_| {})
+}
+
+impl<T: Real> Gram<T> {
+    /// See [`ksd_trace`].
+    ///
+    /// # Errors
+    /// As [`ksd_trace`].
+    pub fn ksd_trace(&self, progress: Progress<'_>) -> Result<Vec<f64>> {
+        let sums = self.partial_row_sums(progress);
+        let mut total = 0.0;
+        let steps = sums.below.iter().zip(&sums.diagonal).enumerate();
+        steps
+            .map(|(i, (below, diagonal))| {
+                total += 2.0 * below + diagonal;
+                finite(total.max(0.0).sqrt() / (i + 1) as f64)
+            })
+            .collect()
+    }
 }
 
 /// The wild bootstrap: signs in place of draws from the null law.
