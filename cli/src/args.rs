@@ -26,6 +26,8 @@ Examples:
   gibbsite train --data data/digits.npy --image 8x8   own data, with a sheet of samples
   gibbsite energy --model out/model.safetensors --data x.npy --out energy.npy
   gibbsite sample --model out/model.safetensors --chains 1000 --steps 2000 --out samples.npy
+  gibbsite ksd --model out/model.safetensors --data samples.npy --bootstrap 1000
+  gibbsite thin --model out/model.safetensors --data samples.npy --points 50 --out chosen.npy
   gibbsite info
 
 Tables are .npy (2-D, any real or integer type) or .csv (optional header), models .safetensors.
@@ -103,6 +105,9 @@ Example:
     Score(EvaluateArgs),
     Grad(GradArgs),
     Sample(SampleArgs),
+    Gram(GramArgs),
+    Ksd(KsdArgs),
+    Thin(ThinArgs),
     Random(RandomArgs),
     /// Show the version, the instruction sets and the backends
     Info,
@@ -224,6 +229,178 @@ impl SamplerName {
             Self::Hmc => "hmc",
             Self::Baoab => "baoab",
             Self::UniformMh => "uniform-mh",
+        }
+    }
+}
+
+/// Write the Gram matrix of a Stein kernel
+///
+/// Its mean is KSD², the V-statistic of `gibbsite ksd`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Writes u(x_i, x_j), n×n. The matrix is never held: rows are written as they are computed.
+
+Examples:
+  gibbsite gram --model out/model.safetensors --data x.npy --out gram.npy
+  gibbsite gram --data x.npy --scores s.npy --kernel rbf --bandwidth 0.5 --out gram.npy --dtype f32")]
+pub struct GramArgs {
+    #[command(flatten)]
+    pub input: SteinInput,
+    /// Result, .npy in the chosen --dtype
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// Test whether points are draws from a density of which the score is known
+///
+/// Estimates the square of the kernel Stein discrepancy (KSD) between points and density, and with
+/// --bootstrap the p-value of the hypothesis that it is 0.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The p-value is (1 + number of draws that reach the statistic) / (1 + number of draws), by a wild
+bootstrap. The standard error is a jackknife's and means something if the density is another one.
+
+Plots: trace.svg (KSD of the first points against their number), null.svg (histogram of the draws, with
+--bootstrap).
+
+Examples:
+  gibbsite ksd --model out/model.safetensors --data samples.npy --bootstrap 1000
+  gibbsite ksd --data chain.csv --scores scores.csv --bootstrap 1000 --correlated 0.02 --plots out")]
+pub struct KsdArgs {
+    #[command(flatten)]
+    pub input: SteinInput,
+    /// Estimate: v, the mean over all pairs, or u, over pairs of different points, which is unbiased
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = StatisticName::V)]
+    pub statistic: StatisticName,
+    /// Number of bootstrap draws; seeded by --seed [default: no test]
+    #[arg(long, value_name = "B", allow_negative_numbers = true, value_parser = count)]
+    pub bootstrap: Option<usize>,
+    /// Points are a Markov chain in its order: probability of a change of sign from one to the next, 0.1
+    /// over the lag at which correlations have died out, say [default: 0.5, for independent points]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = half)]
+    #[arg(requires = "bootstrap")]
+    pub correlated: Option<f64>,
+    /// Directory of plots, made if missing [default: no plots]
+    #[arg(long, value_name = "DIR")]
+    pub plots: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StatisticName {
+    U,
+    V,
+}
+
+/// Pick few points that stand for many (Stein thinning)
+///
+/// Every point is picked so that the kernel Stein discrepancy (KSD) of those picked so far is as small as
+/// it can be. This also removes the bias of a sampler.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Writes the numbers of the rows, counted from 0, in the order in which they are picked; a row may come more
+than once. The table of --csv has the columns step, index, ksd: KSD of the points picked up to this step.
+
+Plots: trace.svg (that table), points.svg (all points and those picked, if they have two dimensions).
+
+Examples:
+  gibbsite thin --model out/model.safetensors --data samples.npy --points 50 --out chosen.npy
+  gibbsite thin --data chain.csv --scores scores.csv --points 20 --out chosen.npy --csv trace.csv")]
+pub struct ThinArgs {
+    #[command(flatten)]
+    pub input: SteinInput,
+    /// How many points to pick
+    #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = count)]
+    pub points: usize,
+    /// Result, .npy of 64-bit integers
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Table of the picked points, .csv
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Directory of plots, made if missing [default: no plots]
+    #[arg(long, value_name = "DIR")]
+    pub plots: Option<PathBuf>,
+}
+
+/// Points, the score of a density at them, and a Stein kernel.
+#[derive(Debug, Args)]
+pub struct SteinInput {
+    /// Points, one per row, .npy or .csv
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    #[command(flatten)]
+    pub density: Density,
+    #[command(flatten)]
+    pub kernel: KernelArgs,
+}
+
+/// Where scores come from.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Density {
+    /// Scores ∇ log p of the density at the points, .npy or .csv of the shape of the data
+    #[arg(long, value_name = "FILE")]
+    pub scores: Option<PathBuf>,
+    /// The density is that of a model, .safetensors
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+}
+
+/// Flags of the Stein kernel.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Kernel")]
+pub struct KernelArgs {
+    /// rbf, exp(-|x-y|²/2H²); imq, (H² + |x-y|²)^B; linear, 1 + x·y; or a sum
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = KernelName::Imq)]
+    pub kernel: KernelName,
+    /// H: a number, or `median` of the distances between points [default: median]
+    #[arg(long, value_name = "H", allow_negative_numbers = true)]
+    pub bandwidth: Option<Bandwidth>,
+    /// B, negative [default: -0.5]
+    #[arg(long, value_name = "B", allow_negative_numbers = true, value_parser = negative)]
+    pub exponent: Option<f64>,
+    /// Where points live; on the sphere, rows of norm 1 and tangential scores [default: that of the
+    /// model, euclidean for scores]
+    #[arg(long, value_name = "NAME", value_parser = domain())]
+    pub domain: Option<Domain>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KernelName {
+    Rbf,
+    Imq,
+    Linear,
+    #[value(name = "imq+linear")]
+    ImqLinear,
+    #[value(hide = true)]
+    Arccos,
+}
+
+impl KernelName {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rbf => "rbf",
+            Self::Imq => "imq",
+            Self::Linear => "linear",
+            Self::ImqLinear => "imq+linear",
+            Self::Arccos => "arccos",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Bandwidth {
+    Median,
+    Number(f64),
+}
+
+impl FromStr for Bandwidth {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "median" => Ok(Self::Median),
+            text => number(text, |x| x > 0.0, "`median` or a positive number").map(Self::Number),
         }
     }
 }
@@ -484,6 +661,14 @@ fn positive(text: &str) -> Result<f64, String> {
 
 fn not_negative(text: &str) -> Result<f64, String> {
     number(text, |x| x >= 0.0, "a number that is not negative")
+}
+
+fn negative(text: &str) -> Result<f64, String> {
+    number(text, |x| x < 0.0, "a negative number")
+}
+
+fn half(text: &str) -> Result<f64, String> {
+    number(text, |x| x > 0.0 && x <= 0.5, "a number above 0 and at most 0.5")
 }
 
 fn fraction(text: &str) -> Result<f64, String> {

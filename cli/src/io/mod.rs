@@ -80,6 +80,28 @@ pub fn write_npy<T: Stored>(path: &Path, shape: &[usize], data: &[T]) -> Result<
     write_atomic(path, |out| npy::encode(out, shape, data))
 }
 
+/// Writes a `.npy` file in C order, of numbers that `write` hands over part by part.
+///
+/// # Panics
+///
+/// If `shape` does not multiply out to the count of the numbers handed over by a `write` that succeeds.
+pub fn write_npy_parts<T: Stored>(
+    path: &Path,
+    shape: &[usize],
+    write: impl FnOnce(&mut dyn FnMut(&[T]) -> io::Result<()>) -> io::Result<()>,
+) -> Result<(), Error> {
+    write_atomic(path, |out| {
+        npy::encode_header::<T>(out, shape)?;
+        let mut count = 0;
+        write(&mut |part| {
+            count += part.len();
+            npy::encode_numbers(out, part)
+        })?;
+        assert_eq!(shape.iter().product::<usize>(), count, "shape {shape:?}");
+        Ok(())
+    })
+}
+
 /// Writes a table of numbers as `.csv`; see [`csv::encode`].
 pub fn write_csv<R: AsRef<[f64]>>(
     path: &Path,

@@ -54,6 +54,12 @@ pub fn parse_vector<T: Element>(
 /// If `shape` does not multiply out to the length of `data`.
 pub fn encode<T: Stored>(out: &mut dyn Write, shape: &[usize], data: &[T]) -> io::Result<()> {
     assert_eq!(shape.iter().product::<usize>(), data.len(), "shape {shape:?}");
+    encode_header::<T>(out, shape)?;
+    encode_numbers(out, data)
+}
+
+/// Writes what comes before the numbers.
+pub fn encode_header<T: Stored>(out: &mut dyn Write, shape: &[usize]) -> io::Result<()> {
     let dims: Vec<String> = shape.iter().map(usize::to_string).collect();
     // A Python tuple of one element needs its comma.
     let comma = if dims.len() == 1 { "," } else { "" };
@@ -71,7 +77,11 @@ pub fn encode<T: Stored>(out: &mut dyn Write, shape: &[usize], data: &[T]) -> io
     out.write_all(MAGIC)?;
     out.write_all(&[1, 0])?;
     out.write_all(&len.to_le_bytes())?;
-    out.write_all(header.as_bytes())?;
+    out.write_all(header.as_bytes())
+}
+
+/// Writes some of the numbers.
+pub fn encode_numbers<T: Stored>(out: &mut dyn Write, data: &[T]) -> io::Result<()> {
     number::encode(out, data)
 }
 

@@ -4,6 +4,7 @@ mod evaluate;
 mod info;
 mod random;
 mod sample;
+mod stein;
 mod train;
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
 };
 use clap::{Parser, error::ErrorKind};
 use gibbsite::{Backend, Domain, Isa, ReluEnergy, Rows};
-use std::{env, num::NonZeroUsize, panic, path::Path, process::ExitCode, thread};
+use std::{env, fs, num::NonZeroUsize, panic, path::Path, process::ExitCode, thread};
 
 /// Runs the program on the arguments of the process.
 pub fn main() -> ExitCode {
@@ -140,6 +141,9 @@ fn command<T: Number>(command: &Command, context: Context) -> Result<()> {
         Command::Score(args) => evaluate::score::<T>(args, context),
         Command::Grad(args) => evaluate::grad::<T>(args, context),
         Command::Sample(args) => sample::run::<T>(args, context),
+        Command::Gram(args) => stein::gram::<T>(args, context),
+        Command::Ksd(args) => stein::ksd::<T>(args, context),
+        Command::Thin(args) => stein::thin::<T>(args, context),
         Command::Random(args) => random::run::<T>(args, context),
         Command::Info => info::run(context),
     }
@@ -157,15 +161,34 @@ fn check_directory(flag: &str, directory: &Path) -> Result<()> {
     })
 }
 
-/// Checks the name of a file to be written.
+/// Does what writes to a directory, which is made if it is missing. If that fails, a directory that was made is removed.
+fn in_directory<R>(flag: &str, directory: &Path, work: impl FnOnce() -> Result<R>) -> Result<R> {
+    let made = !directory.exists();
+    fs::create_dir_all(directory).map_err(|error| {
+        Error::Usage(format!("{flag} {}: cannot make the directory: {error}", shown(directory)))
+    })?;
+    let outcome = check_directory(flag, directory).and_then(|()| work());
+    if outcome.is_err() && made {
+        // Only if it is empty, and it is no loss if that fails.
+        let _ = fs::remove_dir(directory);
+    }
+    outcome
+}
+
+/// Checks the name of the file of `--out`.
 fn check_out(out: &Path, extension: &str) -> Result<()> {
+    check_file("--out", out, extension)
+}
+
+/// Checks the name of a file to be written.
+fn check_file(flag: &str, out: &Path, extension: &str) -> Result<()> {
     if out.extension().is_none_or(|found| found != extension) || out.is_dir() {
         return Err(Error::Usage(format!(
-            "--out {}: expected the name of a file that ends in .{extension}",
+            "{flag} {}: expected the name of a file that ends in .{extension}",
             shown(out)
         )));
     }
-    check_directory("--out", out.parent().unwrap_or(Path::new("")))
+    check_directory(flag, out.parent().unwrap_or(Path::new("")))
 }
 
 fn load_model<T: Number>(path: &Path, context: Context) -> Result<ReluEnergy<T>> {

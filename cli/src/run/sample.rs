@@ -364,6 +364,7 @@ impl Monitor {
             level: self.energy_mean().map(|mean| (mean, "mean of all chains".to_owned())),
             mark: None,
             log: false,
+            log_x: false,
         };
         let mut plots = vec![(beside(&args.out, "trace.svg"), trace.svg())];
         if let Ok(draws) = Draws::new(&self.trace) {
@@ -381,6 +382,7 @@ impl Monitor {
                 level: Some((0.0, "none".to_owned())),
                 mark: None,
                 log: false,
+                log_x: false,
             };
             plots.push((beside(&args.out, "acf.svg"), autocorrelation.svg()));
         }

@@ -3,7 +3,7 @@
 mod problem;
 mod summary;
 
-use super::{Context, check_directory};
+use super::{Context, in_directory};
 use crate::{
     Number,
     args::{Estimator, Negative, Optimisation, TrainArgs},
@@ -21,7 +21,7 @@ use gibbsite::{
     train::{self, NegativePhase, Record, TrainOptions, Trained},
 };
 use problem::{Problem, check_size, rows};
-use std::{fs, path::Path, time::Instant};
+use std::time::Instant;
 use summary::{Point, Results, Summary, ToTeacher};
 
 /// Points behind a KL divergence during training, and behind the final one.
@@ -37,14 +37,9 @@ pub fn run<T: Number>(args: &TrainArgs, context: Context) -> Result<()> {
     let options = options(args, context)?;
     let problem = Problem::<T>::new(args, context.seed, voice)?;
     check_sizes(args, problem.train.cols)?;
-    let made = !args.out.exists();
-    make_directory(&args.out)?;
-    let outcome = train_and_write(args, context, &options, &problem, start);
-    if outcome.is_err() && made {
-        // Only if it is empty, and it is no loss if that fails.
-        let _ = fs::remove_dir(&args.out);
-    }
-    let summary = outcome?;
+    let summary = in_directory("--out", &args.out, || {
+        train_and_write(args, context, &options, &problem, start)
+    })?;
     voice.result(&summary, &summary)
 }
 
@@ -236,13 +231,6 @@ fn check_sizes(args: &TrainArgs, d: usize) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-fn make_directory(directory: &Path) -> Result<()> {
-    fs::create_dir_all(directory).map_err(|error| {
-        Error::Usage(format!("--out {}: cannot make the directory: {error}", shown(directory)))
-    })?;
-    check_directory("--out", directory)
 }
 
 fn to_teacher<T: Number>(

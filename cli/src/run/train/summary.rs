@@ -238,6 +238,7 @@ impl<T: Number> Results<'_, T> {
                 format!("chosen: iteration {}", best.iteration),
             )),
             log: false,
+            log_x: false,
         }
     }
 
@@ -255,6 +256,7 @@ impl<T: Number> Results<'_, T> {
                 format!("chosen by validation: iteration {}", self.best.iteration),
             )),
             log: true,
+            log_x: false,
         })
     }
 

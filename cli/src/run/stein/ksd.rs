@@ -1,0 +1,169 @@
+//! `gibbsite ksd`.
+
+use super::{Problem, trace_plot, with_progress, write_plots};
+use crate::{
+    Number,
+    args::{KsdArgs, StatisticName},
+    error::Result,
+    plot::Histogram,
+    report::{Facts, shown},
+    run::{Context, in_directory},
+};
+use gibbsite::stein::{KsdTest, Statistic, WildBootstrap};
+use serde::Serialize;
+use std::{fmt, path::Path, time::Instant};
+
+/// Draws below which a p-value is coarse.
+const FEW_DRAWS: usize = 100;
+
+pub fn ksd<T: Number>(args: &KsdArgs, context: Context) -> Result<()> {
+    let start = Instant::now();
+    let problem = Problem::<T>::new(&args.input, context)?;
+    let report = match &args.plots {
+        None => estimate(args, &problem, context, start, None)?,
+        Some(directory) => in_directory("--plots", directory, || {
+            estimate(args, &problem, context, start, Some(directory))
+        })?,
+    };
+    for warning in &report.warnings {
+        context.voice.warning(warning);
+    }
+    let text = Text { report: &report, size: problem.size(), kernel: problem.kernel.to_string() };
+    context.voice.result(&report, text)
+}
+
+fn estimate<T: Number>(
+    args: &KsdArgs,
+    problem: &Problem<T>,
+    context: Context,
+    start: Instant,
+    plots: Option<&Path>,
+) -> Result<Report> {
+    let Problem { gram, kernel, names, .. } = problem;
+    let statistic = match args.statistic {
+        StatisticName::U => Statistic::U,
+        StatisticName::V => Statistic::V,
+    };
+    let (voice, about) = (context.voice, |error| names.about(error));
+    let ksd = with_progress(voice, "the pairs", |progress| gram.ksd(statistic, progress));
+    let ksd = ksd.map_err(about)?;
+    let mut warnings = Vec::new();
+    let mut test = None;
+    if let Some(draws) = args.bootstrap {
+        if draws < FEW_DRAWS {
+            warnings.push(format!(
+                "{draws} draws make a coarse p-value, no smaller than {:.2}: take more --bootstrap",
+                1.0 / (1 + draws) as f64
+            ));
+        }
+        let mut bootstrap = WildBootstrap::new(draws).seed(context.seed);
+        if let Some(flip) = args.correlated {
+            bootstrap = bootstrap.correlated(flip);
+        }
+        test = Some(
+            with_progress(voice, "the pairs, with signs", |progress| {
+                gram.test(statistic, &bootstrap, progress)
+            })
+            .map_err(about)?,
+        );
+    }
+    let kind = match statistic {
+        Statistic::U => "u",
+        Statistic::V => "v",
+    };
+    let mut files = Vec::new();
+    if let Some(directory) = plots {
+        let trace =
+            with_progress(voice, "the pairs, for the plot", |progress| gram.ksd_trace(progress));
+        let title = format!("KSD of the first points, {} kernel", kernel.name.name());
+        let trace = trace_plot(title, "first points", &trace.map_err(about)?);
+        let mut plots = vec![("trace.svg", trace.svg())];
+        if let Some(test) = &test {
+            plots.push(("null.svg", null_plot(test, kind).svg()));
+        }
+        files = write_plots(directory, &plots)?.iter().map(|path| shown(path)).collect();
+    }
+    Ok(Report {
+        statistic: ksd.squared,
+        kind,
+        std_error: ksd.std_error,
+        p_value: test.as_ref().map(|test| test.p_value),
+        bootstrap: args.bootstrap,
+        correlated: args.correlated,
+        n: gram.points(),
+        d: gram.dim(),
+        kernel: kernel.name.name(),
+        bandwidth: kernel.bandwidth,
+        exponent: kernel.exponent,
+        domain: kernel.domain.to_string(),
+        seconds: start.elapsed().as_secs_f64(),
+        seed: context.seed,
+        threads: context.threads,
+        dtype: context.dtype,
+        isa: context.isa.name(),
+        warnings,
+        files,
+    })
+}
+
+fn null_plot(test: &KsdTest, kind: &str) -> Histogram {
+    Histogram {
+        title: format!("KSD² under the hypothesis of a right density, p = {:.4}", test.p_value),
+        x_label: "KSD²",
+        values: test.draws.clone(),
+        label: format!("{} bootstrap draws", test.draws.len()),
+        mark: (test.squared, format!("{}-statistic of the points", kind.to_uppercase())),
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    statistic: f64,
+    kind: &'static str,
+    std_error: Option<f64>,
+    p_value: Option<f64>,
+    bootstrap: Option<usize>,
+    correlated: Option<f64>,
+    n: usize,
+    d: usize,
+    kernel: &'static str,
+    bandwidth: Option<f64>,
+    exponent: Option<f64>,
+    domain: String,
+    seconds: f64,
+    seed: u64,
+    threads: usize,
+    dtype: &'static str,
+    isa: &'static str,
+    warnings: Vec<String>,
+    files: Vec<String>,
+}
+
+struct Text<'a> {
+    report: &'a Report,
+    size: String,
+    kernel: String,
+}
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { report, size, kernel } = self;
+        let error = report.std_error.map_or(String::new(), |error| format!(" ± {error:.1e}"));
+        let mut facts = Facts::default();
+        facts.add("points", size);
+        facts.add("kernel", kernel);
+        let kind = report.kind.to_uppercase();
+        facts.add("KSD²", format_args!("{:.6e}{error}, {kind}-statistic", report.statistic));
+        if let (Some(p), Some(draws)) = (report.p_value, report.bootstrap) {
+            let chain = report.correlated.map_or(String::new(), |flip| {
+                format!(", signs that change with probability {flip}")
+            });
+            facts.add("p-value", format_args!("{p:.4}, {draws} draws{chain}"));
+        }
+        facts.add("seconds", format_args!("{:.3}", report.seconds));
+        if !report.files.is_empty() {
+            facts.add("files", report.files.join(", "));
+        }
+        write!(f, "{facts}")
+    }
+}

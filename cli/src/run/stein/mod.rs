@@ -1,0 +1,331 @@
+//! `gibbsite gram`, `ksd` and `thin`.
+
+mod gram;
+mod ksd;
+mod thin;
+
+pub use gram::gram;
+pub use ksd::ksd;
+pub use thin::thin;
+
+use super::{Context, load_model};
+use crate::{
+    Number,
+    args::{Bandwidth, KernelArgs, KernelName, SteinInput},
+    error::{Error, Result},
+    io::{self, Matrix},
+    plot::{BLUE, Curve, Plot},
+    progress::Progress,
+    report::{Voice, shown},
+    sphere,
+};
+use gibbsite::{
+    Domain, Rows, RowsMut,
+    stein::{Gram, SteinKernel, median_distance},
+};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// Points of a curve or a cloud in a plot, at most.
+const PLOTTED: usize = 2_000;
+
+/// Points with scores and a kernel, checked.
+struct Problem<T> {
+    data: Matrix<T>,
+    gram: Gram<T>,
+    kernel: Kernel,
+    names: Names,
+}
+
+/// What was said about the kernel.
+#[derive(Clone, Copy, Debug)]
+struct Kernel {
+    name: KernelName,
+    bandwidth: Option<f64>,
+    median: bool,
+    exponent: Option<f64>,
+    domain: Domain,
+}
+
+/// Names for errors.
+struct Names {
+    data: String,
+    scores: String,
+}
+
+impl<T: Number> Problem<T> {
+    fn new(input: &SteinInput, context: Context) -> Result<Self> {
+        check_flags(&input.kernel)?;
+        let (data, scores, domain) = load::<T>(input, context)?;
+        let names = Names { data: shown(&input.data), scores: shown(source(input)) };
+        let x = rows(&data)?;
+        check_finite(&names.data, &data)?;
+        check_finite(&names.scores, &scores)?;
+        if domain == Domain::Sphere {
+            check_on_sphere(&names, &data, &scores)?;
+        }
+        let (kernel, stein) = to_kernel(&input.kernel, x, domain)?;
+        let gram = Gram::new(&stein, x, rows(&scores)?)
+            .map_err(|error| names.about(error))?
+            .with_isa(context.isa);
+        Ok(Self { data, gram, kernel, names })
+    }
+
+    fn size(&self) -> String {
+        format!("{} in {} dimensions", self.data.rows, self.data.cols)
+    }
+}
+
+impl Names {
+    /// An error of the library, put down to what the user can change.
+    fn about(&self, error: gibbsite::Error) -> Error {
+        let Self { data, scores } = self;
+        match &error {
+            gibbsite::Error::Parameter { what: "bandwidth", .. } => {
+                Error::about("--bandwidth", error)
+            }
+            gibbsite::Error::Parameter { what: "exponent", .. } => {
+                Error::about("--exponent", error)
+            }
+            gibbsite::Error::Parameter { what: "bootstrap draws", .. } => {
+                Error::about("--bootstrap", error)
+            }
+            _ => Error::about(format_args!("{data} and {scores}"), error),
+        }
+    }
+}
+
+/// The file that scores come from.
+fn source(input: &SteinInput) -> &Path {
+    let density = &input.density;
+    density.scores.as_deref().or(density.model.as_deref()).expect("required by the command line")
+}
+
+fn check_flags(args: &KernelArgs) -> Result<()> {
+    let name = args.kernel.name();
+    match args.kernel {
+        KernelName::Arccos => {
+            return Err(Error::Usage("--kernel arccos: not available yet".to_owned()));
+        }
+        KernelName::Linear if args.bandwidth.is_some() => {
+            return Err(Error::Usage("--bandwidth: --kernel linear has none".to_owned()));
+        }
+        _ => {}
+    }
+    let has_exponent = matches!(args.kernel, KernelName::Imq | KernelName::ImqLinear);
+    if args.exponent.is_some() && !has_exponent {
+        return Err(Error::Usage(format!(
+            "--exponent: --kernel {name} has none (imq and imq+linear have)"
+        )));
+    }
+    Ok(())
+}
+
+/// Reads points, scores and where they live; shapes fit.
+fn load<T: Number>(input: &SteinInput, context: Context) -> Result<(Matrix<T>, Matrix<T>, Domain)> {
+    if let Some(path) = &input.density.scores {
+        let data: Matrix<T> = io::read_matrix(&input.data)?;
+        let scores: Matrix<T> = io::read_matrix(path)?;
+        if (scores.rows, scores.cols) != (data.rows, data.cols) {
+            return Err(Error::Usage(format!(
+                "{}: scores of shape {} x {} for points of shape {} x {} in {}",
+                shown(path),
+                scores.rows,
+                scores.cols,
+                data.rows,
+                data.cols,
+                shown(&input.data)
+            )));
+        }
+        return Ok((data, scores, input.kernel.domain.unwrap_or(Domain::Euclidean)));
+    }
+    let path = source(input);
+    let model = load_model::<T>(path, context)?;
+    let domain = model.domain();
+    if let Some(asked) = input.kernel.domain
+        && asked != domain
+    {
+        return Err(Error::Usage(format!(
+            "--domain {asked}: the domain of the model in {} is {domain}",
+            shown(path)
+        )));
+    }
+    let data: Matrix<T> = io::read_matrix(&input.data)?;
+    if data.cols != model.dim() {
+        return Err(Error::Usage(format!(
+            "{}: rows of {} numbers, but the model in {} has dimension {}",
+            shown(&input.data),
+            data.cols,
+            shown(path),
+            model.dim()
+        )));
+    }
+    let mut scores = vec![T::ZERO; data.data.len()];
+    let out = RowsMut::new(&mut scores, data.rows, data.cols).map_err(gibbsite::Error::from)?;
+    model.score(rows(&data)?, out).map_err(|error| Error::about(shown(&input.data), error))?;
+    let scores = Matrix { data: scores, rows: data.rows, cols: data.cols };
+    Ok((data, scores, domain))
+}
+
+fn check_finite<T: Number>(name: &str, x: &Matrix<T>) -> Result<()> {
+    let not_finite = |&x: &T| !x.into().is_finite();
+    match x.data.iter().position(not_finite) {
+        None => Ok(()),
+        Some(i) => {
+            let (value, row, col) = (x.data[i], i / x.cols, i % x.cols);
+            Err(Error::Usage(format!("{name}: {value} at row {row}, column {col}")))
+        }
+    }
+}
+
+fn check_on_sphere<T: Number>(names: &Names, x: &Matrix<T>, scores: &Matrix<T>) -> Result<()> {
+    if let Some((row, norm)) = sphere::first_off(x) {
+        return Err(Error::Usage(format!(
+            "{}: row {row} has norm {norm}, not 1 as on the unit sphere: normalise the rows first",
+            names.data
+        )));
+    }
+    let pairs = x.data.chunks_exact(x.cols).zip(scores.data.chunks_exact(x.cols));
+    for (row, (x, score)) in pairs.enumerate() {
+        let dot =
+            |a: &[T], b: &[T]| a.iter().zip(b).map(|(&a, &b)| a.into() * b.into()).sum::<f64>();
+        let radial = dot(x, score);
+        if radial.abs() > T::TANGENT_TOLERANCE * dot(score, score).sqrt().max(1.0) {
+            return Err(Error::Usage(format!(
+                "{}: the score s of row {row} is not tangential to the sphere at its point x, s·x is \
+                 {radial}: subtract (s·x) x first",
+                names.scores
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn to_kernel<T: Number>(
+    args: &KernelArgs,
+    x: Rows<'_, T>,
+    domain: Domain,
+) -> Result<(Kernel, SteinKernel)> {
+    let mut kernel =
+        Kernel { name: args.kernel, bandwidth: None, median: false, exponent: None, domain };
+    let mut bandwidth = || {
+        let bandwidth = match args.bandwidth.unwrap_or(Bandwidth::Median) {
+            Bandwidth::Number(bandwidth) => bandwidth,
+            Bandwidth::Median => {
+                kernel.median = true;
+                median_distance(x).map_err(|error| Error::about("--bandwidth median", error))?
+            }
+        };
+        kernel.bandwidth = Some(bandwidth);
+        Ok::<_, Error>(bandwidth)
+    };
+    let exponent = args.exponent.unwrap_or(-0.5);
+    let about = |error| Error::about("--bandwidth", error);
+    let stein = match args.kernel {
+        KernelName::Linear => SteinKernel::linear(),
+        KernelName::Rbf => SteinKernel::rbf(bandwidth()?).map_err(about)?,
+        KernelName::Imq => SteinKernel::imq(bandwidth()?, exponent).map_err(about)?,
+        KernelName::ImqLinear => {
+            SteinKernel::imq(bandwidth()?, exponent).map_err(about)?.plus_linear()
+        }
+        KernelName::Arccos => unreachable!("refused by check_flags"),
+    };
+    if matches!(args.kernel, KernelName::Imq | KernelName::ImqLinear) {
+        kernel.exponent = Some(exponent);
+    }
+    let stein = if domain == Domain::Sphere { stein.on_sphere() } else { stein };
+    Ok((kernel, stein))
+}
+
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.name.name())?;
+        if let Some(bandwidth) = self.bandwidth {
+            let median = if self.median { " (median distance)" } else { "" };
+            write!(f, ", bandwidth {bandwidth:.4}{median}")?;
+        }
+        if let Some(exponent) = self.exponent {
+            write!(f, ", exponent {exponent}")?;
+        }
+        if self.domain == Domain::Sphere {
+            write!(f, ", on the sphere")?;
+        }
+        Ok(())
+    }
+}
+
+/// Calls `work` with a function to tell the share that is done, which is shown if it takes long.
+fn with_progress<R>(voice: Voice, what: &str, work: impl FnOnce(&mut dyn FnMut(f64)) -> R) -> R {
+    const SOON: Duration = Duration::from_secs(1);
+    let start = Instant::now();
+    let mut progress: Option<Progress> = None;
+    work(&mut |share| {
+        if progress.is_some() || (start.elapsed() > SOON && share < 1.0) {
+            let progress = progress.get_or_insert_with(|| Progress::new(100, voice));
+            progress.show((100.0 * share) as usize, || format!("% of {what}"));
+        }
+    })
+}
+
+/// KSD of first points against their number.
+fn trace_plot(title: String, label: &str, trace: &[f64]) -> Plot {
+    Plot {
+        title,
+        x_label: "number of points",
+        y_label: "KSD",
+        curves: vec![Curve {
+            label: label.to_owned(),
+            color: BLUE,
+            points: thinned_out(trace.len()).map(|i| ((i + 1) as f64, trace[i])).collect(),
+        }],
+        level: None,
+        mark: None,
+        log: true,
+        log_x: true,
+    }
+}
+
+/// Places to draw on a logarithmic axis.
+fn thinned_out(len: usize) -> impl Iterator<Item = usize> {
+    let ratio = (len as f64).ln() / PLOTTED as f64;
+    let mut next = 0;
+    (0..len).filter(move |&i| {
+        let drawn = i == next || i + 1 == len;
+        if drawn {
+            next = (i + 1).max(((i + 1) as f64 * ratio.exp()).ceil() as usize - 1);
+        }
+        drawn
+    })
+}
+
+/// Writes plots to a directory.
+fn write_plots(directory: &Path, plots: &[(&str, String)]) -> Result<Vec<PathBuf>> {
+    let write = |(name, svg): &(&str, String)| {
+        let path = directory.join(name);
+        io::write_atomic(&path, |out| out.write_all(svg.as_bytes()))?;
+        Ok(path)
+    };
+    plots.iter().map(write).collect()
+}
+
+fn rows<T>(x: &Matrix<T>) -> Result<Rows<'_, T>> {
+    Ok(Rows::new(&x.data, x.rows, x.cols).map_err(gibbsite::Error::from)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traces_are_thinned_out_for_plots() {
+        assert!(thinned_out(50).eq(0..50));
+        assert!(thinned_out(1).eq(0..1));
+        let places: Vec<usize> = thinned_out(1_000_000).collect();
+        assert!(places.len() <= 2 * PLOTTED && places.len() > PLOTTED / 2, "{}", places.len());
+        assert_eq!((places[0], *places.last().unwrap()), (0, 999_999));
+        assert!(places.is_sorted_by(|a, b| a < b));
+    }
+}

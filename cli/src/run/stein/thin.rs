@@ -1,0 +1,133 @@
+//! `gibbsite thin`.
+
+use super::{PLOTTED, Problem, trace_plot, with_progress, write_plots};
+use crate::{
+    Number,
+    args::ThinArgs,
+    error::Result,
+    io,
+    plot::Scatter,
+    report::{Facts, shown},
+    run::{Context, check_file, check_out, in_directory},
+};
+use gibbsite::stein::Thinned;
+use serde::Serialize;
+use std::{collections::HashSet, fmt, path::Path, time::Instant};
+
+pub fn thin<T: Number>(args: &ThinArgs, context: Context) -> Result<()> {
+    let start = Instant::now();
+    check_out(&args.out, "npy")?;
+    if let Some(path) = &args.csv {
+        check_file("--csv", path, "csv")?;
+    }
+    let problem = Problem::<T>::new(&args.input, context)?;
+    let report = match &args.plots {
+        None => pick(args, &problem, context, start, None)?,
+        Some(directory) => in_directory("--plots", directory, || {
+            pick(args, &problem, context, start, Some(directory))
+        })?,
+    };
+    let text = Text { report: &report, size: problem.size(), kernel: problem.kernel.to_string() };
+    context.voice.result(&report, text)
+}
+
+fn pick<T: Number>(
+    args: &ThinArgs,
+    problem: &Problem<T>,
+    context: Context,
+    start: Instant,
+    plots: Option<&Path>,
+) -> Result<Report> {
+    let Problem { gram, kernel, names, .. } = problem;
+    let thinned = with_progress(context.voice, "the points to pick", |progress| {
+        gram.thin(args.points, None, progress)
+    });
+    let thinned = thinned.map_err(|error| names.about(error))?;
+    let indices: Vec<i64> = thinned.indices.iter().map(|&i| i as i64).collect();
+    io::write_npy(&args.out, &[indices.len()], &indices)?;
+    let mut files = vec![shown(&args.out)];
+    if let Some(path) = &args.csv {
+        let picked = thinned.indices.iter().zip(&thinned.ksd).enumerate();
+        let rows = picked.map(|(step, (&index, &ksd))| [(step + 1) as f64, index as f64, ksd]);
+        io::write_csv(path, &["step", "index", "ksd"], rows)?;
+        files.push(shown(path));
+    }
+    if let Some(directory) = plots {
+        let title = format!("KSD of the points picked first, {} kernel", kernel.name.name());
+        let trace = trace_plot(title, "picked points", &thinned.ksd);
+        let mut plots = vec![("trace.svg", trace.svg())];
+        if problem.data.cols == 2 {
+            plots.push(("points.svg", points_plot(problem, &thinned).svg()));
+        }
+        files.extend(write_plots(directory, &plots)?.iter().map(|path| shown(path)));
+    }
+    Ok(Report {
+        n: gram.points(),
+        d: gram.dim(),
+        points: indices.len(),
+        distinct: indices.iter().collect::<HashSet<_>>().len(),
+        ksd_trace_last: thinned.ksd[thinned.ksd.len() - 1],
+        kernel: kernel.name.name(),
+        bandwidth: kernel.bandwidth,
+        exponent: kernel.exponent,
+        domain: kernel.domain.to_string(),
+        seconds: start.elapsed().as_secs_f64(),
+        threads: context.threads,
+        dtype: context.dtype,
+        isa: context.isa.name(),
+        files,
+    })
+}
+
+fn points_plot<T: Number>(problem: &Problem<T>, thinned: &Thinned) -> Scatter {
+    let data = &problem.data;
+    let point = |i: usize| (data.data[2 * i].into(), data.data[2 * i + 1].into());
+    let shown = data.rows.min(PLOTTED);
+    let place = |k: usize| (k as u128 * data.rows as u128 / shown as u128) as usize;
+    let all = if shown < data.rows { format!(", {shown} of them shown") } else { String::new() };
+    Scatter {
+        title: format!("Stein thinning, {} kernel", problem.kernel.name.name()),
+        points: (0..shown).map(|k| point(place(k))).collect(),
+        label: format!("{} points{all}", data.rows),
+        picked: thinned.indices.iter().map(|&i| point(i)).collect(),
+        picked_label: format!("{} picked", thinned.indices.len()),
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    n: usize,
+    d: usize,
+    points: usize,
+    distinct: usize,
+    ksd_trace_last: f64,
+    kernel: &'static str,
+    bandwidth: Option<f64>,
+    exponent: Option<f64>,
+    domain: String,
+    seconds: f64,
+    threads: usize,
+    dtype: &'static str,
+    isa: &'static str,
+    files: Vec<String>,
+}
+
+struct Text<'a> {
+    report: &'a Report,
+    size: String,
+    kernel: String,
+}
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { report, size, kernel } = self;
+        let mut facts = Facts::default();
+        facts.add("points", size);
+        facts.add("kernel", kernel);
+        facts.add("picked", format_args!("{}, {} distinct", report.points, report.distinct));
+        facts.add("KSD of those", format_args!("{:.6e}", report.ksd_trace_last));
+        facts.add("seconds", format_args!("{:.3}", report.seconds));
+        facts.add("files", report.files.join(", "));
+        write!(f, "{facts}")
+    }
+}
