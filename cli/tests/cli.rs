@@ -1,78 +1,15 @@
 //! The program as a user meets it: exit status, output streams and files.
 
+mod common;
+
+use common::{command, isas, json, listing, numbers, refuse, run, succeed, text};
 use gibbsite_cli::io::{
     self, Matrix,
     model::{Domain, ModelFile, write_model},
 };
 use serde_json::Value;
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Output},
-};
+use std::{fs, path::Path};
 use tempfile::TempDir;
-
-/// Runs the program in a directory.
-fn command(dir: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gibbsite"));
-    command.current_dir(dir).args(args);
-    command
-}
-
-fn run(dir: &Path, args: &[&str]) -> Output {
-    command(dir, args).output().expect("the program starts")
-}
-
-fn text(bytes: &[u8]) -> &str {
-    str::from_utf8(bytes).expect("UTF-8")
-}
-
-/// Runs the program, which must succeed.
-fn succeed(dir: &Path, args: &[&str]) -> Output {
-    let output = run(dir, args);
-    assert_eq!(output.status.code(), Some(0), "{args:?}: {}", text(&output.stderr));
-    output
-}
-
-/// Runs the program, which must succeed, with `--json`; all of stdout must be one object.
-fn json(dir: &Path, args: &[&str]) -> Value {
-    let output = succeed(dir, &[args, &["--json"]].concat());
-    let value: Value = serde_json::from_slice(&output.stdout).expect("one JSON value");
-    assert!(value.is_object());
-    value
-}
-
-/// Runs the program, which must refuse with one line on stderr that names the culprit.
-fn refuse(dir: &Path, args: &[&str], culprit: &str) {
-    let before = listing(dir);
-    let output = run(dir, args);
-    let stderr = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
-    assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
-    assert!(stderr.starts_with("error: "), "{args:?}: {stderr}");
-    assert!(stderr.contains(culprit), "{args:?}: {stderr:?} does not name {culprit:?}");
-    assert!(output.stdout.is_empty(), "{args:?}");
-    assert_eq!(listing(dir), before, "{args:?} left files behind");
-}
-
-fn listing(dir: &Path) -> Vec<String> {
-    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
-    let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
-/// The instruction sets that `--isa` may name here.
-fn isas(dir: &Path) -> Vec<String> {
-    let info = json(dir, &["info"]);
-    let names = info["isa_usable"].as_array().unwrap();
-    names.iter().map(|name| name.as_str().unwrap().to_owned()).collect()
-}
-
-/// Numbers of both signs with full mantissas, the same in every run.
-fn numbers(n: usize, start: f64) -> Vec<f64> {
-    (0..n).map(|i| 3.0 * (start + 0.7 * i as f64).sin()).collect()
-}
 
 const N: usize = 131;
 const M: usize = 37;
@@ -568,7 +505,9 @@ fn info_tells_what_runs() {
     assert!(text(&output.stdout).contains("instruction set used"));
     assert!(text(&succeed(dir.path(), &["--version"]).stdout).contains(env!("CARGO_PKG_VERSION")));
     let help = succeed(dir.path(), &["--help"]);
-    for command in ["train", "energy", "score", "grad", "info"] {
+    for command in
+        ["train", "energy", "score", "grad", "sample", "gram", "ksd", "thin", "random", "info"]
+    {
         assert!(text(&help.stdout).contains(command));
         assert!(text(&succeed(dir.path(), &[command, "--help"]).stdout).contains("--threads"));
     }

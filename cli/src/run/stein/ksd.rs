@@ -108,7 +108,7 @@ fn estimate<T: Number>(
 
 fn null_plot(test: &KsdTest, kind: &str) -> Histogram {
     Histogram {
-        title: format!("KSD² under the hypothesis of a right density, p = {:.4}", test.p_value),
+        title: format!("KSD² and its draws under the null hypothesis, p = {:.4}", test.p_value),
         x_label: "KSD²",
         values: test.draws.clone(),
         label: format!("{} bootstrap draws", test.draws.len()),

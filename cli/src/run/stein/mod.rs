@@ -93,6 +93,9 @@ impl Names {
             gibbsite::Error::Parameter { what: "bootstrap draws", .. } => {
                 Error::about("--bootstrap", error)
             }
+            gibbsite::Error::Parameter { what: "number of points", .. } => {
+                Error::about("--statistic u", error)
+            }
             _ => Error::about(format_args!("{data} and {scores}"), error),
         }
     }
@@ -196,7 +199,7 @@ fn check_on_sphere<T: Number>(names: &Names, x: &Matrix<T>, scores: &Matrix<T>) 
         if radial.abs() > T::TANGENT_TOLERANCE * dot(score, score).sqrt().max(1.0) {
             return Err(Error::Usage(format!(
                 "{}: the score s of row {row} is not tangential to the sphere at its point x, s·x is \
-                 {radial}: subtract (s·x) x first",
+                 {radial:.3e}: subtract (s·x) x first",
                 names.scores
             )));
         }
