@@ -249,6 +249,8 @@ pub struct GramArgs {
     /// Result, .npy in the chosen --dtype
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
+    #[command(flatten)]
+    pub kernel: KernelArgs,
 }
 
 /// Test whether points are draws from a density of which the score is known
@@ -260,8 +262,8 @@ pub struct GramArgs {
 The p-value is (1 + number of draws that reach the statistic) / (1 + number of draws), by a wild
 bootstrap. The standard error is a jackknife's and means something if the density is another one.
 
-Plots: trace.svg (KSD of the first points against their number), null.svg (histogram of the draws, with
---bootstrap).
+Plots: trace.svg (KSD of the first points against their number) and, with --bootstrap, null.svg
+(histogram of the draws).
 
 Examples:
   gibbsite ksd --model out/model.safetensors --data samples.npy --bootstrap 1000
@@ -283,6 +285,8 @@ pub struct KsdArgs {
     /// Directory of plots, made if missing [default: no plots]
     #[arg(long, value_name = "DIR")]
     pub plots: Option<PathBuf>,
+    #[command(flatten)]
+    pub kernel: KernelArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -297,10 +301,11 @@ pub enum StatisticName {
 /// it can be. This also removes the bias of a sampler.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Writes the numbers of the rows, counted from 0, in the order in which they are picked; a row may come more
-than once. The table of --csv has the columns step, index, ksd: KSD of the points picked up to this step.
+Writes the numbers of the rows, counted from 0, in the order in which they are picked; a row may
+come more than once. The table of --csv has the columns step, index, ksd: KSD of the points picked
+up to this step.
 
-Plots: trace.svg (that table), points.svg (all points and those picked, if they have two dimensions).
+Plots: trace.svg (that table) and, in two dimensions, points.svg (all points and those picked).
 
 Examples:
   gibbsite thin --model out/model.safetensors --data samples.npy --points 50 --out chosen.npy
@@ -320,9 +325,11 @@ pub struct ThinArgs {
     /// Directory of plots, made if missing [default: no plots]
     #[arg(long, value_name = "DIR")]
     pub plots: Option<PathBuf>,
+    #[command(flatten)]
+    pub kernel: KernelArgs,
 }
 
-/// Points, the score of a density at them, and a Stein kernel.
+/// Points and the score of a density at them.
 #[derive(Debug, Args)]
 pub struct SteinInput {
     /// Points, one per row, .npy or .csv
@@ -330,8 +337,6 @@ pub struct SteinInput {
     pub data: PathBuf,
     #[command(flatten)]
     pub density: Density,
-    #[command(flatten)]
-    pub kernel: KernelArgs,
 }
 
 /// Where scores come from.

@@ -21,7 +21,7 @@ const TILES: usize = 4;
 pub fn gram<T: Number>(args: &GramArgs, context: Context) -> Result<()> {
     let start = Instant::now();
     check_out(&args.out, "npy")?;
-    let problem = Problem::<T>::new(&args.input, context)?;
+    let problem = Problem::<T>::new(&args.input, &args.kernel, context)?;
     let n = problem.gram.points();
     let bytes =
         n.checked_mul(n).and_then(|count| count.checked_mul(size_of::<T>())).ok_or_else(|| {

@@ -18,7 +18,7 @@ const FEW_DRAWS: usize = 100;
 
 pub fn ksd<T: Number>(args: &KsdArgs, context: Context) -> Result<()> {
     let start = Instant::now();
-    let problem = Problem::<T>::new(&args.input, context)?;
+    let problem = Problem::<T>::new(&args.input, &args.kernel, context)?;
     let report = match &args.plots {
         None => estimate(args, &problem, context, start, None)?,
         Some(directory) => in_directory("--plots", directory, || {

@@ -57,9 +57,9 @@ struct Names {
 }
 
 impl<T: Number> Problem<T> {
-    fn new(input: &SteinInput, context: Context) -> Result<Self> {
-        check_flags(&input.kernel)?;
-        let (data, scores, domain) = load::<T>(input, context)?;
+    fn new(input: &SteinInput, args: &KernelArgs, context: Context) -> Result<Self> {
+        check_flags(args)?;
+        let (data, scores, domain) = load::<T>(input, args.domain, context)?;
         let names = Names { data: shown(&input.data), scores: shown(source(input)) };
         let x = rows(&data)?;
         check_finite(&names.data, &data)?;
@@ -67,7 +67,7 @@ impl<T: Number> Problem<T> {
         if domain == Domain::Sphere {
             check_on_sphere(&names, &data, &scores)?;
         }
-        let (kernel, stein) = to_kernel(&input.kernel, x, domain)?;
+        let (kernel, stein) = to_kernel(args, x, domain)?;
         let gram = Gram::new(&stein, x, rows(&scores)?)
             .map_err(|error| names.about(error))?
             .with_isa(context.isa);
@@ -128,7 +128,11 @@ fn check_flags(args: &KernelArgs) -> Result<()> {
 }
 
 /// Reads points, scores and where they live; shapes fit.
-fn load<T: Number>(input: &SteinInput, context: Context) -> Result<(Matrix<T>, Matrix<T>, Domain)> {
+fn load<T: Number>(
+    input: &SteinInput,
+    asked: Option<Domain>,
+    context: Context,
+) -> Result<(Matrix<T>, Matrix<T>, Domain)> {
     if let Some(path) = &input.density.scores {
         let data: Matrix<T> = io::read_matrix(&input.data)?;
         let scores: Matrix<T> = io::read_matrix(path)?;
@@ -143,12 +147,12 @@ fn load<T: Number>(input: &SteinInput, context: Context) -> Result<(Matrix<T>, M
                 shown(&input.data)
             )));
         }
-        return Ok((data, scores, input.kernel.domain.unwrap_or(Domain::Euclidean)));
+        return Ok((data, scores, asked.unwrap_or(Domain::Euclidean)));
     }
     let path = source(input);
     let model = load_model::<T>(path, context)?;
     let domain = model.domain();
-    if let Some(asked) = input.kernel.domain
+    if let Some(asked) = asked
         && asked != domain
     {
         return Err(Error::Usage(format!(

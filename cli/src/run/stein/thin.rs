@@ -20,7 +20,7 @@ pub fn thin<T: Number>(args: &ThinArgs, context: Context) -> Result<()> {
     if let Some(path) = &args.csv {
         check_file("--csv", path, "csv")?;
     }
-    let problem = Problem::<T>::new(&args.input, context)?;
+    let problem = Problem::<T>::new(&args.input, &args.kernel, context)?;
     let report = match &args.plots {
         None => pick(args, &problem, context, start, None)?,
         Some(directory) => in_directory("--plots", directory, || {
