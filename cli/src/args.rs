@@ -10,7 +10,7 @@ use gibbsite::{
 };
 use std::{fmt, path::PathBuf, str::FromStr};
 
-/// Train and evaluate energy-based models with shallow ReLU energies
+/// Train, sample and test energy-based models with shallow ReLU energies
 ///
 /// A model is p(x) ∝ exp(-β f(x)) with f(x) = (1/m) Σ_j w_j max(θ_j·x + b_j, 0), on the unit
 /// sphere or, with a Gaussian base measure, in R^d.
