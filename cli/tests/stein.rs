@@ -489,6 +489,10 @@ fn bad_input_is_refused() {
             "--statistic u: number of points must be at least 2 for a U-statistic, got 1",
         ),
         (
+            "ksd --bootstrap 9 --data one.npy --scores one.npy --bandwidth 1",
+            "--bootstrap: needs at least 2 points, one.npy has 1",
+        ),
+        (
             "ksd --scores huge.npy",
             "x.npy and huge.npy: KSD must be finite (points or scores are too large), got ",
         ),

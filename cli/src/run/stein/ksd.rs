@@ -4,7 +4,7 @@ use super::{Problem, trace_plot, with_progress, write_plots};
 use crate::{
     Number,
     args::{KsdArgs, StatisticName},
-    error::Result,
+    error::{Error, Result},
     plot::Histogram,
     report::{Facts, shown},
     run::{Context, in_directory},
@@ -19,6 +19,12 @@ const FEW_DRAWS: usize = 100;
 pub fn ksd<T: Number>(args: &KsdArgs, context: Context) -> Result<()> {
     let start = Instant::now();
     let problem = Problem::<T>::new(&args.input, &args.kernel, context)?;
+    if args.bootstrap.is_some() && problem.gram.points() == 1 {
+        return Err(Error::Usage(format!(
+            "--bootstrap: needs at least 2 points, {} has 1",
+            problem.names.data
+        )));
+    }
     let report = match &args.plots {
         None => estimate(args, &problem, context, start, None)?,
         Some(directory) => in_directory("--plots", directory, || {
