@@ -21,7 +21,8 @@ pub use run::main;
 trait Number: gibbsite::Real + io::Element {
     /// How far from 1 the norm of a row "on the sphere" may be; the library's tolerance.
     const SPHERE_TOLERANCE: f64;
-    /// How large the radial part of a tangential score may be, relative to its norm if that is above 1.
+    /// How large the radial part of a tangential score may be, relative to the norm of the score if
+    /// that is above 1.
     const TANGENT_TOLERANCE: f64;
 }
 

@@ -354,6 +354,25 @@ fn a_large_array_takes_its_own_size() {
 }
 
 #[test]
+fn arrays_written_in_parts_are_those_written_at_once() {
+    let folder = Folder::new();
+    let data: Vec<f64> = (0..35).map(f64::from).collect();
+    let (whole, parts) = (folder.path("whole.npy"), folder.path("parts.npy"));
+    io::write_npy(&whole, &[5, 7], &data).unwrap();
+    io::write_npy_parts(&parts, &[5, 7], |write| data.chunks(14).try_for_each(write)).unwrap();
+    assert_eq!(fs::read(&whole).unwrap(), fs::read(&parts).unwrap());
+    let error = io::write_npy_parts(&parts, &[5, 7], |write| {
+        write(&data[..14])?;
+        Err(std::io::Error::other("stopped"))
+    });
+    assert!(matches!(error, Err(Error::Write { .. })));
+    assert_eq!(fs::read(&whole).unwrap(), fs::read(&parts).unwrap());
+    let short = || io::write_npy_parts(&parts, &[5, 7], |write| write(&data[..34]));
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(short)).is_err());
+    assert_eq!(fs::read(&whole).unwrap(), fs::read(&parts).unwrap());
+}
+
+#[test]
 fn tables_round_trip_in_both_formats() {
     let folder = Folder::new();
     let rows = [[1.0, -0.0, 0.1], [f64::INFINITY, 5e-324, f64::MAX], [f64::NAN, 1e-7, 1e21]];

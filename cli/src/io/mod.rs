@@ -84,7 +84,7 @@ pub fn write_npy<T: Stored>(path: &Path, shape: &[usize], data: &[T]) -> Result<
 ///
 /// # Panics
 ///
-/// If `shape` does not multiply out to the count of the numbers handed over by a `write` that succeeds.
+/// If `write` succeeds and `shape` does not multiply out to the count of the numbers.
 pub fn write_npy_parts<T: Stored>(
     path: &Path,
     shape: &[usize],

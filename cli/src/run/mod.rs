@@ -161,7 +161,8 @@ fn check_directory(flag: &str, directory: &Path) -> Result<()> {
     })
 }
 
-/// Does what writes to a directory, which is made if it is missing. If that fails, a directory that was made is removed.
+/// Does what writes to a directory, which is made if it is missing. If the work fails, a directory
+/// that was made for it is removed.
 fn in_directory<R>(flag: &str, directory: &Path, work: impl FnOnce() -> Result<R>) -> Result<R> {
     let made = !directory.exists();
     fs::create_dir_all(directory).map_err(|error| {
