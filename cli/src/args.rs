@@ -377,7 +377,6 @@ pub enum KernelName {
     Linear,
     #[value(name = "imq+linear")]
     ImqLinear,
-    #[value(hide = true)]
     Arccos,
 }
 

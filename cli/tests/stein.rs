@@ -74,19 +74,38 @@ fn close(got: f64, want: f64, tolerance: f64) {
     assert!((got - want).abs() <= tolerance * (1.0 + want.abs()), "{got} is not {want}");
 }
 
-/// The matrix by the definition, for (c² + t)^-½ with c = `offset` if there is one and for 1 + x·y if `linear`.
-fn definition(offset: Option<f64>, linear: bool) -> Vec<f64> {
+/// A kernel of t = |x - y|².
+#[derive(Clone, Copy)]
+enum Radial {
+    /// (c² + t)^b.
+    Imq(f64, f64),
+    /// exp(-t / 2h²).
+    Rbf(f64),
+}
+
+/// The matrix by the definition, with a kernel of the distance if there is one and with 1 + x·y if `linear`.
+fn definition(radial: Option<Radial>, linear: bool) -> Vec<f64> {
     let (d, rows) = (2, |data: &[f64; 6], i: usize| [data[2 * i], data[2 * i + 1]]);
     let dot = |a: [f64; 2], b: [f64; 2]| a[0] * b[0] + a[1] * b[1];
     let minus = |a: [f64; 2], b: [f64; 2]| [a[0] - b[0], a[1] - b[1]];
     let pair = |i: usize, j: usize| {
         let (x, y, s, z) = (rows(&X, i), rows(&X, j), rows(&S, i), rows(&S, j));
         let (r, difference) = (minus(x, y), minus(s, z));
+        let t = dot(r, r);
         let mut u = 0.0;
-        if let Some(c) = offset {
-            let (t, q) = (dot(r, r), c * c + dot(r, r));
-            u += dot(s, z) / q.sqrt() + (d as f64 + dot(difference, r)) / q.powf(1.5)
-                - 3.0 * t / q.powf(2.5);
+        if let Some(radial) = radial {
+            // The kernel and its first two derivatives by t.
+            let [phi, first, second] = match radial {
+                Radial::Imq(c, b) => {
+                    let power = |by: f64| (c * c + t).powf(b - by);
+                    [power(0.0), b * power(1.0), b * (b - 1.0) * power(2.0)]
+                }
+                Radial::Rbf(h) => {
+                    let (phi, rate) = ((-t / (2.0 * h * h)).exp(), -0.5 / (h * h));
+                    [phi, rate * phi, rate * rate * phi]
+                }
+            };
+            u += phi * dot(s, z) - 2.0 * first * (d as f64 + dot(difference, r)) - 4.0 * second * t;
         }
         if linear {
             u += (1.0 + dot(x, y)) * dot(s, z) + dot(s, x) + dot(z, y) + d as f64;
@@ -100,10 +119,24 @@ fn definition(offset: Option<f64>, linear: bool) -> Vec<f64> {
 fn values_follow_the_definition() {
     let dir = inputs();
     for (flags, want) in [
-        (vec!["--bandwidth", "1", "--exponent", "-0.5"], definition(Some(1.0), false)),
-        (vec!["--bandwidth", "1", "--domain", "euclidean"], definition(Some(1.0), false)),
+        (
+            vec!["--bandwidth", "1", "--exponent", "-0.5"],
+            definition(Some(Radial::Imq(1.0, -0.5)), false),
+        ),
+        (
+            vec!["--bandwidth", "1", "--domain", "euclidean"],
+            definition(Some(Radial::Imq(1.0, -0.5)), false),
+        ),
         (vec!["--kernel", "linear"], definition(None, true)),
-        (vec!["--kernel", "imq+linear", "--bandwidth", "0.7"], definition(Some(0.7), true)),
+        (
+            vec!["--kernel", "imq+linear", "--bandwidth", "0.7"],
+            definition(Some(Radial::Imq(0.7, -0.5)), true),
+        ),
+        (
+            vec!["--bandwidth", "1.5", "--exponent", "-0.3"],
+            definition(Some(Radial::Imq(1.5, -0.3)), false),
+        ),
+        (vec!["--kernel", "rbf", "--bandwidth", "0.7"], definition(Some(Radial::Rbf(0.7)), false)),
     ] {
         for (dtype, tolerance) in [("f64", 1e-14), ("f32", 1e-6)] {
             let input = ["--data", "x.npy", "--scores", "s.npy", "--dtype", dtype];
@@ -400,7 +433,10 @@ fn bad_input_is_refused() {
             "--data x.npy --scores s.npy --model plain.safetensors",
             "the argument '--scores <FILE>' cannot be used with '--model <FILE>' (see --help)",
         ),
-        ("--data x.npy --scores s.npy --kernel arccos", "--kernel arccos: not available yet"),
+        (
+            "--data x.npy --scores s.npy --kernel arccos --bandwidth 1",
+            "--bandwidth: --kernel arccos has none",
+        ),
         (
             "--data x.npy --scores s.npy --kernel linear --bandwidth 1",
             "--bandwidth: --kernel linear has none",

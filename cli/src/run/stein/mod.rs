@@ -110,11 +110,8 @@ fn source(input: &SteinInput) -> &Path {
 fn check_flags(args: &KernelArgs) -> Result<()> {
     let name = args.kernel.name();
     match args.kernel {
-        KernelName::Arccos => {
-            return Err(Error::Usage("--kernel arccos: not available yet".to_owned()));
-        }
-        KernelName::Linear if args.bandwidth.is_some() => {
-            return Err(Error::Usage("--bandwidth: --kernel linear has none".to_owned()));
+        KernelName::Linear | KernelName::Arccos if args.bandwidth.is_some() => {
+            return Err(Error::Usage(format!("--bandwidth: --kernel {name} has none")));
         }
         _ => {}
     }
@@ -236,9 +233,10 @@ fn to_kernel<T: Number>(
         KernelName::Rbf => SteinKernel::rbf(bandwidth()?).map_err(about)?,
         KernelName::Imq => SteinKernel::imq(bandwidth()?, exponent).map_err(about)?,
         KernelName::ImqLinear => {
-            SteinKernel::imq(bandwidth()?, exponent).map_err(about)?.plus_linear()
+            let imq = SteinKernel::imq(bandwidth()?, exponent);
+            imq.and_then(SteinKernel::plus_linear).map_err(about)?
         }
-        KernelName::Arccos => unreachable!("refused by check_flags"),
+        KernelName::Arccos => SteinKernel::arc_cosine(),
     };
     if matches!(args.kernel, KernelName::Imq | KernelName::ImqLinear) {
         kernel.exponent = Some(exponent);
