@@ -34,6 +34,18 @@ pub(crate) fn check_on_sphere<T: Real>(what: &'static str, x: Rows<'_, T>) -> Re
     Ok(())
 }
 
+pub(crate) fn check_tangential<T: Real>(x: Rows<'_, T>, score: Rows<'_, T>) -> Result<()> {
+    // Relative to the score; scores may have been single precision once.
+    let tolerance = (SPHERE_TOLERANCE * <T as gibbsite_kernels::Real>::EPSILON.to_f64()).max(1e-6);
+    for (row, (x, score)) in x.iter().zip(score.iter()).enumerate() {
+        let radial = dot(x, score).to_f64();
+        if radial.abs() > tolerance * dot(score, score).to_f64().sqrt().max(1.0) {
+            return Err(Error::NotTangential { row, radial });
+        }
+    }
+    Ok(())
+}
+
 /// x·y by one chain of fused multiply-adds.
 pub(crate) fn dot<T: Real>(x: &[T], y: &[T]) -> T {
     x.iter().zip(y).fold(T::ZERO, |sum, (&x, &y)| gibbsite_kernels::Real::mul_add(x, y, sum))

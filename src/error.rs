@@ -54,6 +54,17 @@ pub enum Error {
         norm: f64,
     },
 
+    /// A score that should be tangential to the unit sphere and is not.
+    #[error(
+        "the score s of row {row} is not tangential to the unit sphere at its point x, s·x is {radial:.3e}: subtract (s·x) x first"
+    )]
+    NotTangential {
+        /// Row, counted from 0.
+        row: usize,
+        /// s·x.
+        radial: f64,
+    },
+
     /// A Markov chain ran away.
     #[error("chain {chain} is no longer finite after steps of size {step}: try a smaller step")]
     ChainDiverged {
@@ -88,6 +99,11 @@ impl Error {
         expected: &'static str,
         got: impl ToString,
     ) -> Self {
-        Self::Parameter { what, expected, got: got.to_string() }
+        let mut got = got.to_string();
+        // Numbers are written out in full, up to hundreds of zeros.
+        if let (25.., Ok(number)) = (got.len(), got.parse::<f64>()) {
+            got = format!("{number:e}");
+        }
+        Self::Parameter { what, expected, got }
     }
 }

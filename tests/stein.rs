@@ -539,6 +539,9 @@ fn bad_input_is_an_error() {
     let error = ksd(&on_sphere, rows(&x, 2), rows(&s, 2), Statistic::V).unwrap_err();
     assert!(matches!(error, Error::OffSphere { .. }), "{error}");
     assert_eq!(on_sphere.domain(), Domain::Sphere);
+    let (at, along) = ([1.0, 0.0], [0.1, 1.0]);
+    let error = ksd(&on_sphere, rows(&at, 2), rows(&along, 2), Statistic::V).unwrap_err();
+    assert!(matches!(error, Error::NotTangential { row: 0, .. }), "{error}");
     for metric in [[1.0, 0.0, 0.0, -1.0], [f64::NAN, 0.0, 0.0, 1.0]] {
         let kernel = kernel.clone().with_metric(rows(&metric, 2));
         let failed = kernel.and_then(|kernel| ksd(&kernel, rows(&x, 2), rows(&s, 2), Statistic::V));
@@ -564,6 +567,10 @@ fn bad_input_is_an_error() {
     assert_eq!(median_distance(rows(&[0.0, 1.0, 3.0, 7.0], 1)).unwrap(), 3.5);
     assert!(median_distance(rows(&[1.0, 1.0, 1.0], 1)).unwrap_err().to_string().contains("median"));
     assert!(median_distance(rows(&[1.0], 1)).is_err());
+    let bootstrap = WildBootstrap::new(9);
+    assert!(
+        ksd_test(&kernel, rows(&x[..2], 2), rows(&s[..2], 2), Statistic::V, &bootstrap).is_err()
+    );
     // One point.
     let one = ksd(&kernel, rows(&x[..2], 2), rows(&s[..2], 2), Statistic::V).unwrap();
     assert_eq!((one.squared, one.std_error), (2.0, None));

@@ -21,19 +21,14 @@ pub use run::main;
 trait Number: gibbsite::Real + io::Element {
     /// How far from 1 the norm of a row "on the sphere" may be; the library's tolerance.
     const SPHERE_TOLERANCE: f64;
-    /// How large the radial part of a tangential score may be, relative to the norm of the score if
-    /// that is above 1.
-    const TANGENT_TOLERANCE: f64;
 }
 
 impl Number for f32 {
     const SPHERE_TOLERANCE: f64 = 1e4 * f32::EPSILON as f64;
-    const TANGENT_TOLERANCE: f64 = 1e-3;
 }
 
 impl Number for f64 {
     const SPHERE_TOLERANCE: f64 = 1e4 * f64::EPSILON;
-    const TANGENT_TOLERANCE: f64 = 1e-6;
 }
 
 /// The nearest `T`.

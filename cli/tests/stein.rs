@@ -463,11 +463,11 @@ fn bad_input_is_refused() {
         ),
         (
             "--data x.npy --scores s.npy --bandwidth 1e200",
-            "--bandwidth: bandwidth must be positive and finite, got 1000",
+            "--bandwidth: bandwidth must be positive, with a finite square, got 1e200",
         ),
         (
             "--data ball.npy --scores slanted.npy --domain sphere",
-            "slanted.npy: the score s of row 5 is not tangential to the sphere at its point x, s·x is 5.000e-1: subtract (s·x) x first",
+            "slanted.npy: the score s of row 5 is not tangential to the unit sphere at its point x, s·x is 5.000e-1: subtract (s·x) x first",
         ),
         ("--data draws.npy --scores tangent.npy --domain sphere", "draws.npy: row 0 has norm "),
     ] {

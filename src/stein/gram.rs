@@ -3,7 +3,7 @@
 use super::SteinKernel;
 use crate::{
     Domain, Error, Isa, Real, Result, Rows, RowsMut,
-    data::{check_finite, check_on_sphere},
+    data::{check_finite, check_on_sphere, check_tangential},
     parallel,
 };
 use gibbsite_kernels::{
@@ -55,8 +55,8 @@ impl<T: Real> Gram<T> {
     /// The matrix at points x (n×d) with scores (n×d).
     ///
     /// # Errors
-    /// If shapes differ, there are no points or dimensions, a value is not finite, points are not on the sphere for a
-    /// kernel there, or the kernel's constants do not fit the type.
+    /// If shapes differ, there are no points or dimensions, a value is not finite, points are not on the sphere or scores
+    /// not tangential for a kernel there, or the kernel's constants do not fit the type.
     pub fn new(kernel: &SteinKernel, x: Rows<'_, T>, score: Rows<'_, T>) -> Result<Self> {
         if (score.rows(), score.cols()) != (x.rows(), x.cols()) {
             let expected = format!("{} x {}", x.rows(), x.cols());
@@ -70,6 +70,7 @@ impl<T: Real> Gram<T> {
         check_finite("the scores", score)?;
         if kernel.domain() == Domain::Sphere {
             check_on_sphere("the points", x)?;
+            check_tangential(x, score)?;
         }
         let (points, kernel) = (kernel.points(x, score)?, kernel.of_type()?);
         Ok(Self { kernel, points, isa: Isa::best() })

@@ -185,7 +185,7 @@ fn bandwidth(h: f64) -> Result<f64> {
     let square = h * h;
     match h > 0.0 && square > 0.0 && square.is_finite() {
         true => Ok(square),
-        false => Err(Error::parameter("bandwidth", "positive and finite", h)),
+        false => Err(Error::parameter("bandwidth", "positive, with a finite square", h)),
     }
 }
 

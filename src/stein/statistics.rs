@@ -232,7 +232,9 @@ impl<T: Real> Gram<T> {
         progress: Progress<'_>,
     ) -> Result<KsdTest> {
         let n = self.points();
-        check_count(statistic, n)?;
+        if n < 2 {
+            return Err(Error::parameter("number of points", "at least 2 for a test", n));
+        }
         let mut draws = self.signed_sums(&bootstrap.signs(n, true, 0)?, progress)?;
         let diagonal: f64 = match statistic {
             Statistic::V => 0.0,
