@@ -61,10 +61,10 @@ impl<T: Real> Kernel<T> for Work<'_, T> {
     #[inline(always)]
     fn run<L: Lanes<T>>(self, simd: L) {
         let layout = self.block.kernel.layout(self.block.rows.0.kind).expect("checked before");
-        // As many rows as leave registers for the coordinates.
+        // As many rows as leave registers for the coordinates, and divide a group.
         match (layout, L::REGISTERS) {
             (Layout::Distances, 32..) => self.with::<L, DISTANCES, 2, 8>(simd),
-            (Layout::Distances, 16..) => self.with::<L, DISTANCES, 2, 3>(simd),
+            (Layout::Distances, 16..) => self.with::<L, DISTANCES, 2, 2>(simd),
             (Layout::Distances, _) => self.with::<L, DISTANCES, 2, 1>(simd),
             (Layout::Products, 32..) => self.with::<L, PRODUCTS, 2, 4>(simd),
             (Layout::Products, 16..) => self.with::<L, PRODUCTS, 2, 2>(simd),
