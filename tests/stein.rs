@@ -6,7 +6,7 @@ use gibbsite::{
     random::Stream,
     stein::{
         Gram, Regularisation, Statistic, SteinKernel, Svgd, WildBootstrap, ksd,
-        ksd_aggregated_test, ksd_test, ksd_trace, median_distance, stein_thin,
+        ksd_aggregated_test, ksd_blocks, ksd_test, ksd_trace, median_distance, stein_thin,
         stein_thin_regularised,
     },
 };
@@ -779,4 +779,29 @@ fn thinning_picks_what_the_reference_implementation_picks() {
     ] {
         assert_eq!(stein_thin(&kernel, x, s, 25).unwrap().indices, expected);
     }
+}
+
+#[test]
+fn blocks_give_the_mean_of_their_statistics() {
+    let (n, d) = (1_001, 2);
+    let kernel = SteinKernel::imq(1.0, -0.5).unwrap();
+    let x: Vec<f64> = normals(n * d, 11, 0);
+    for size in [2, 10, 150] {
+        for (shift, least, largest) in [(0.0, 1e-4, 1.0), (0.6, 0.0, 0.05)] {
+            let s: Vec<f64> = x.iter().map(|x| shift - x).collect();
+            let found = ksd_blocks(&kernel, rows(&x, d), rows(&s, d), size).unwrap();
+            assert_eq!(found.blocks, n / size);
+            let values: Vec<f64> = x
+                .chunks_exact(size * d)
+                .zip(s.chunks_exact(size * d))
+                .map(|(x, s)| ksd(&kernel, rows(x, d), rows(s, d), Statistic::U).unwrap().squared)
+                .collect();
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            assert!((found.squared - mean).abs() < 1e-12, "{found:?}, {mean}");
+            assert!(found.p_value > least && found.p_value < largest, "{size}, {shift}: {found:?}");
+        }
+    }
+    let s = x.clone();
+    assert!(ksd_blocks(&kernel, rows(&x, d), rows(&s, d), 1).is_err());
+    assert!(ksd_blocks(&kernel, rows(&x, d), rows(&s, d), 600).is_err());
 }

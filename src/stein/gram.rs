@@ -81,6 +81,14 @@ impl<T: Real> Gram<T> {
         Self { isa, ..self }
     }
 
+    /// The matrix of some of the points, in this order.
+    ///
+    /// # Panics
+    /// If there is no point of one of these numbers.
+    pub fn select(&self, numbers: &[usize]) -> Self {
+        Self::from_kernel(self.kernel, self.points.select(numbers), self.isa)
+    }
+
     /// Number of points.
     pub fn points(&self) -> usize {
         self.points.len()

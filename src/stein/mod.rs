@@ -8,7 +8,7 @@
 //! |---|---|
 //! | choose a kernel | [`SteinKernel`], [`median_distance`] |
 //! | get the Gram matrix, its sums, its products with matrices | [`Gram`] |
-//! | estimate KSD² with a standard error | [`ksd`] |
+//! | estimate KSD² with a standard error | [`ksd`]; from few of the pairs [`ksd_blocks`] |
 //! | test whether points are draws from p | [`ksd_test`], [`ksd_aggregated_test`] |
 //! | pick few points that stand for many | [`stein_thin`] |
 //! | weigh points, or means of functions at them | [`Gram::stein_weights`], [`Gram::control_functional`] |
@@ -48,8 +48,8 @@ pub use gibbsite_kernels::stein::TILE;
 pub use gram::{Gram, Progress};
 pub use kernel::{SteinKernel, median_distance};
 pub use statistics::{
-    AggregatedTest, Ksd, KsdTest, Statistic, WildBootstrap, ksd, ksd_aggregated_test, ksd_test,
-    ksd_trace,
+    AggregatedTest, BlockKsd, Ksd, KsdTest, Statistic, WildBootstrap, ksd, ksd_aggregated_test,
+    ksd_blocks, ksd_test, ksd_trace,
 };
 pub use thinning::{Regularisation, Thinned, stein_thin, stein_thin_regularised};
 pub use weights::SteinWeights;
