@@ -338,7 +338,7 @@ pub fn write<T: Real>(isa: Isa, block: Block<'_, T>, out: RowsMut<'_, T>, scratc
 /// Sums of the block's rows and columns are added to what is there.
 ///
 /// # Panics
-/// As [`write`].
+/// As [`write()`].
 pub fn sums<T: Real>(
     isa: Isa,
     block: Block<'_, T>,
@@ -355,7 +355,7 @@ pub fn sums<T: Real>(
 /// Adds the product of the block with a matrix: `out[i] += Σ_j u(x_i, y_j) v_j`. `v` has a row for each column of the block.
 ///
 /// # Panics
-/// As [`write`].
+/// As [`write()`].
 pub fn product<T: Real>(
     isa: Isa,
     block: Block<'_, T>,
@@ -415,7 +415,7 @@ impl Signs {
 /// their points.
 ///
 /// # Panics
-/// As [`write`], or if there are not enough signs.
+/// As [`write()`], or if there are not enough signs.
 pub fn signed_sums<T: Real>(
     isa: Isa,
     block: Block<'_, T>,
