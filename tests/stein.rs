@@ -375,6 +375,41 @@ fn p_values(sets: u64, n: usize, d: usize, (mean, scale): (f64, f64)) -> Vec<f64
         .collect()
 }
 
+#[test]
+fn u_statistics_have_mean_zero_for_draws_of_the_density() {
+    let (sets, n, d) = (5_000, 20, 2);
+    let kernel = SteinKernel::imq(1.5, -0.5).unwrap();
+    let values: Vec<f64> = (0..sets)
+        .map(|set| {
+            let x: Vec<f64> = normals(n * d, set, 5);
+            let s: Vec<f64> = x.iter().map(|x| -x).collect();
+            ksd(&kernel, rows(&x, d), rows(&s, d), Statistic::U).unwrap().squared
+        })
+        .collect();
+    let mean = values.iter().sum::<f64>() / sets as f64;
+    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / sets as f64;
+    let z = mean / (variance / sets as f64).sqrt();
+    assert!(z.abs() < 5.0, "{z}");
+}
+
+#[test]
+fn gram_matrices_are_positive_but_for_rounding() {
+    let (n, d) = (200, 2);
+    let (mut x, mut s) = (normals::<f64>(n * d, 13, 0), normals::<f64>(n * d, 13, 1));
+    // Many near duplicates: eigenvalues down to nothing.
+    for i in n * d / 2..n * d {
+        x[i] = x[i - n * d / 2] * (1.0 + 1e-9);
+        s[i] = s[i - n * d / 2];
+    }
+    for (name, kernel, _) in kernels(d) {
+        let matrix = Gram::new(&kernel, rows(&x, d), rows(&s, d)).unwrap().matrix().unwrap();
+        let matrix = faer::MatRef::from_row_major_slice(&matrix, n, n);
+        let values = matrix.self_adjoint_eigenvalues(faer::Side::Lower).unwrap();
+        let (least, largest) = (values[0], values[n - 1]);
+        assert!(least >= -(n as f64) * f64::EPSILON * largest, "{name}: {least}, {largest}");
+    }
+}
+
 fn share_below(p: &[f64], level: f64) -> f64 {
     p.iter().filter(|&&p| p <= level).count() as f64 / p.len() as f64
 }
@@ -668,6 +703,13 @@ fn svgd_moves_points_to_the_density() {
         println!("mean {mean}, variance {variance}");
         assert!((mean - 1.0).abs() < 0.1 && (variance - 4.0).abs() < 0.6, "{mean}, {variance}");
     }
+    // The same scores by way of the energy.
+    let kernel = SteinKernel::imq(1.0, -0.5).unwrap();
+    let gram = Gram::of_energy(&kernel, &Wide(d), rows(&x, d)).unwrap();
+    let s: Vec<f64> = x.iter().map(|x| (1.0 - x) / 4.0).collect();
+    let squared = ksd(&kernel, rows(&x, d), rows(&s, d), Statistic::V).unwrap().squared;
+    assert_eq!(gram.ksd(Statistic::V, &mut |_| {}).unwrap().squared, squared);
+    assert!(Gram::of_energy(&kernel.on_sphere(), &Wide(d), rows(&x, d)).is_err());
     // Without neighbours, a step goes along the score.
     let (x, s) = ([0.0, 0.0, 1e3, 0.0], [1.0, 2.0, 3.0, 4.0]);
     let direction = Svgd::new(1.0).bandwidth(1.0).direction(rows(&x, 2), rows(&s, 2)).unwrap();

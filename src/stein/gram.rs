@@ -2,7 +2,7 @@
 
 use super::SteinKernel;
 use crate::{
-    Domain, Error, Isa, Real, Result, Rows, RowsMut,
+    Domain, Energy, Error, Isa, Real, Result, Rows, RowsMut,
     data::{check_finite, check_on_sphere, check_tangential},
     parallel,
 };
@@ -97,6 +97,25 @@ impl<T: Real> Gram<T> {
     /// Dimension of the points.
     pub fn dim(&self) -> usize {
         self.points.dim()
+    }
+
+    /// The matrix at points x (n×d) for the density of an energy.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); if the energy's domain is not the kernel's, or whatever the energy returns.
+    pub fn of_energy<E: Energy<T> + ?Sized>(
+        kernel: &SteinKernel,
+        energy: &E,
+        x: Rows<'_, T>,
+    ) -> Result<Self> {
+        if kernel.domain() != energy.domain() {
+            let expected = "that of the energy";
+            return Err(Error::parameter("domain of the kernel", expected, kernel.domain()));
+        }
+        let (n, d) = (x.rows(), x.cols());
+        let mut score = vec![T::ZERO; n * d];
+        energy.potential_score(x, None, Some(RowsMut::new(&mut score, n, d)?))?;
+        Self::new(kernel, x, Rows::new(&score, n, d)?)
     }
 
     pub(super) fn from_kernel(kernel: Kernel<T>, points: Points<T>, isa: Isa) -> Self {

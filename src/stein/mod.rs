@@ -15,7 +15,7 @@
 //! | see where a sample and a density differ | [`Gram::witness`] |
 //! | fit a model, or move points | [`Gram::score_gradient`], [`Svgd`] |
 //!
-//! Scores come from any [`Energy`](crate::Energy), or from elsewhere as an array. The Gram matrix is computed tile by
+//! Scores come from any [`Energy`](crate::Energy) ([`Gram::of_energy`]), or from elsewhere as an array. The Gram matrix is computed tile by
 //! tile and never held, in memory of the order of n·d. Results are the same for any number of threads and on any
 //! instruction set.
 //!
