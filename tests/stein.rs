@@ -282,6 +282,16 @@ fn statistics_are_sums_over_the_matrix() {
             Ok(u) => assert!(close(u.squared, (total - diagonal) / (n * (n - 1)) as f64)),
             Err(error) => assert_eq!((n, error.to_string().contains("at least 2")), (1, true)),
         }
+        // Signed sums: the first draw is the statistic itself, and p-values count those that reach it.
+        if n > 1 {
+            for statistic in [Statistic::V, Statistic::U] {
+                let squared = ksd(&kernel, x, s, statistic).unwrap().squared;
+                let test = ksd_test(&kernel, x, s, statistic, &WildBootstrap::new(19)).unwrap();
+                assert!(close(test.squared, squared), "{} of {squared}", test.squared);
+                let reached = test.draws.iter().filter(|&&draw| draw >= test.squared).count();
+                assert_eq!(test.p_value, (1 + reached) as f64 / 20.0);
+            }
+        }
         // The trace ends with the V-statistic and begins with the first point.
         let trace = ksd_trace(&kernel, x, s).unwrap();
         assert!(close(trace[n - 1].powi(2), v.squared) && close(trace[0].powi(2), at(0, 0)));
