@@ -625,7 +625,7 @@ fn angle_f64() {
     angle(ANGLE_F64).sample(by_effort(
         0x6f3f_7020_67fc_e025,
         0xacb5_77ff_96b8_9919,
-        0x0000_0000_0000_0000,
+        0xea66_7d6c_d86b_e285,
     ));
 }
 
