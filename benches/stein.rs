@@ -36,11 +36,8 @@ fn rows<T>(data: &[T], d: usize) -> Rows<'_, T> {
 
 /// One thread, as the plain loop has.
 fn on_one_thread<R: Send>(run: impl FnOnce() -> R + Send) -> R {
-    rayon::ThreadPoolBuilder::new()
-        .use_current_thread()
-        .num_threads(1)
-        .build()
-        .map_or_else(|_| panic!("a pool of one thread"), |pool| pool.install(run))
+    let pool = rayon::ThreadPoolBuilder::new().use_current_thread().num_threads(1).build();
+    pool.expect("a pool of one thread").install(run)
 }
 
 /// The formula as it is written, with the inverse multiquadric or the Gaussian.

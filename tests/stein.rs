@@ -6,8 +6,7 @@ use gibbsite::{
     random::Stream,
     stein::{
         Gram, Regularisation, Statistic, SteinKernel, Svgd, WildBootstrap, ksd,
-        ksd_aggregated_test, ksd_blocks, ksd_test, ksd_trace, median_distance, stein_thin,
-        stein_thin_regularised,
+        ksd_aggregated_test, ksd_blocks, ksd_test, median_distance, stein_thin,
     },
 };
 use std::f64::consts::PI;
@@ -293,7 +292,7 @@ fn statistics_are_sums_over_the_matrix() {
             }
         }
         // The trace ends with the V-statistic and begins with the first point.
-        let trace = ksd_trace(&kernel, x, s).unwrap();
+        let trace = gram.ksd_trace(&mut |_| {}).unwrap();
         assert!(close(trace[n - 1].powi(2), v.squared) && close(trace[0].powi(2), at(0, 0)));
         let k = n / 2;
         let part: f64 =
@@ -501,7 +500,8 @@ fn thinning_is_greedy() {
     s.copy_within(0..40, 100);
     let kernel = SteinKernel::imq(1.0, -0.5).unwrap();
     let (x, s) = (rows(&x, d), rows(&s, d));
-    let matrix = Gram::new(&kernel, x, s).unwrap().matrix().unwrap();
+    let gram = Gram::new(&kernel, x, s).unwrap();
+    let matrix = gram.matrix().unwrap();
     let log_density: Vec<f64> = normals(n, 6, 2);
     let laplacian: Vec<f64> = normals::<f64>(n, 6, 3).iter().map(|x| x.abs()).collect();
     let regularisation =
@@ -509,7 +509,7 @@ fn thinning_is_greedy() {
     for regularised in [false, true] {
         let thinned = match regularised {
             false => stein_thin(&kernel, x, s, 30).unwrap(),
-            true => stein_thin_regularised(&kernel, x, s, 30, regularisation).unwrap(),
+            true => gram.thin(30, Some(regularisation), &mut |_| {}).unwrap(),
         };
         let mut picked: Vec<usize> = Vec::new();
         for step in 1..=30 {
@@ -587,7 +587,7 @@ fn bad_input_is_an_error() {
     let (at, along) = ([1.0, 0.0], [0.1, 1.0]);
     let error = ksd(&on_sphere, rows(&at, 2), rows(&along, 2), Statistic::V).unwrap_err();
     assert!(matches!(error, Error::NotTangential { row: 0, .. }), "{error}");
-    for metric in [[1.0, 0.0, 0.0, -1.0], [f64::NAN, 0.0, 0.0, 1.0]] {
+    for metric in [[1.0, 0.0, 0.0, -1.0], [f64::NAN, 0.0, 0.0, 1.0], [1.0, 0.5, 0.0, 1.0]] {
         let kernel = kernel.clone().with_metric(rows(&metric, 2));
         let failed = kernel.and_then(|kernel| ksd(&kernel, rows(&x, 2), rows(&s, 2), Statistic::V));
         assert!(failed.is_err(), "{metric:?}");
@@ -595,7 +595,22 @@ fn bad_input_is_an_error() {
     let identity = [1.0, 0.0, 0.0, 1.0];
     assert!(kernel.clone().with_metric(rows(&identity[..2], 2)).is_err());
     assert!(kernel.clone().on_sphere().with_metric(rows(&identity, 2)).is_err());
+    // In whichever order it is said.
+    let metric = kernel.clone().with_metric(rows(&identity, 2)).unwrap();
+    let (at, along) = ([1.0, 0.0], [0.0, 1.0]);
+    for kernel in [metric.clone().on_sphere(), metric.plus_linear().unwrap()] {
+        assert!(ksd(&kernel, rows(&at, 2), rows(&along, 2), Statistic::V).is_err());
+    }
+    let few = ksd_aggregated_test(
+        std::slice::from_ref(&kernel),
+        rows(&x, 2),
+        rows(&s, 2),
+        0.05,
+        &WildBootstrap::new(1),
+    );
+    assert!(few.is_err());
     for bootstrap in [
+        WildBootstrap::new(usize::MAX),
         WildBootstrap::new(0),
         WildBootstrap::new(9).correlated(0.0),
         WildBootstrap::new(9).correlated(0.6),

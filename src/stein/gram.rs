@@ -82,10 +82,7 @@ impl<T: Real> Gram<T> {
     }
 
     /// The matrix of some of the points, in this order.
-    ///
-    /// # Panics
-    /// If there is no point of one of these numbers.
-    pub fn select(&self, numbers: &[usize]) -> Self {
+    pub(super) fn select(&self, numbers: &[usize]) -> Self {
         Self::from_kernel(self.kernel, self.points.select(numbers), self.isa)
     }
 
@@ -253,14 +250,7 @@ impl<T: Real> Gram<T> {
     }
 
     /// `Σ_ij W_bi W_bj u(x_i, x_j)` for each draw b of the signs W.
-    ///
-    /// # Errors
-    /// If there are not as many signs as points.
-    pub fn signed_sums(&self, signs: &Signs, progress: Progress<'_>) -> Result<Vec<f64>> {
-        let n = self.points.len();
-        if signs.points() != n {
-            return Err(ShapeError::new("points with signs", n, signs.points()).into());
-        }
+    pub(super) fn signed_sums(&self, signs: &Signs, progress: Progress<'_>) -> Vec<f64> {
         let mut totals = vec![0.0; signs.draws()];
         let work = |item: &Item, scratch: &mut _| {
             let mut sums = vec![0.0; signs.draws()];
@@ -281,7 +271,7 @@ impl<T: Real> Gram<T> {
         self.upper_half(work, progress, |_, sums: Vec<f64>| {
             totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += 2.0 * sum);
         });
-        Ok(totals)
+        totals
     }
 
     /// The product with a matrix: `out_i = Σ_j u(x_i, x_j) v_j`; both n×r.

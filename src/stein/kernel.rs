@@ -79,7 +79,7 @@ impl SteinKernel {
     /// In R^d with rᵀΛr for |r|², by a symmetric positive definite Λ (d×d): the inverse covariance of the points, say.
     ///
     /// # Errors
-    /// If Λ is not square or not finite, or with a linear kernel or on the sphere.
+    /// If Λ is not square, symmetric and finite, or with a linear kernel or on the sphere.
     pub fn with_metric(self, precision: Rows<'_, f64>) -> Result<Self> {
         if precision.rows() != precision.cols() {
             return Err(ShapeError::new(
@@ -90,10 +90,27 @@ impl SteinKernel {
             .into());
         }
         check_finite("the metric", precision)?;
-        if self.domain == Domain::Sphere || !matches!(self.base, Base::Radial(_)) {
-            return Err(Error::parameter("metric", "absent but for radial kernels in R^d", "one"));
+        let largest = precision.iter().flatten().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+        for (i, row) in precision.iter().enumerate() {
+            for (j, &value) in row.iter().enumerate() {
+                // Rounding may well have been different on both sides.
+                if (value - precision.row(j)[i]).abs() > 1e-10 * largest {
+                    let got = format!("{value} and {} at ({i}, {j})", precision.row(j)[i]);
+                    return Err(Error::parameter("metric", "symmetric", got));
+                }
+            }
         }
-        Ok(Self { metric: Some(precision.iter().flatten().copied().collect()), ..self })
+        let kernel = Self { metric: Some(precision.iter().flatten().copied().collect()), ..self };
+        kernel.check_metric()?;
+        Ok(kernel)
+    }
+
+    fn check_metric(&self) -> Result<()> {
+        let radial = matches!(self.base, Base::Radial(_));
+        match self.metric.is_none() || radial && self.domain == Domain::Euclidean {
+            true => Ok(()),
+            false => Err(Error::parameter("metric", "absent but for radial kernels in R^d", "one")),
+        }
     }
 
     /// Where points live.
@@ -136,6 +153,7 @@ impl SteinKernel {
 
     /// Lays out points and scores.
     pub(super) fn points<T: Real>(&self, x: Rows<'_, T>, score: Rows<'_, T>) -> Result<Points<T>> {
+        self.check_metric()?;
         let Some(metric) = &self.metric else {
             if (self.base, self.domain) != (Base::ArcCosine, Domain::Euclidean) {
                 return Ok(Points::new(x, score)?);

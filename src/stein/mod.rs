@@ -10,6 +10,7 @@
 //! | get the Gram matrix, its sums, its products with matrices | [`Gram`] |
 //! | estimate KSD² with a standard error | [`ksd`]; from few of the pairs [`ksd_blocks`] |
 //! | test whether points are draws from p | [`ksd_test`], [`ksd_aggregated_test`] |
+//! | see how the KSD falls with the number of points | [`Gram::ksd_trace`] |
 //! | pick few points that stand for many | [`stein_thin`] |
 //! | weigh points, or means of functions at them | [`Gram::stein_weights`], [`Gram::control_functional`] |
 //! | see where a sample and a density differ | [`Gram::witness`] |
@@ -49,8 +50,8 @@ pub use gram::{Gram, Progress};
 pub use kernel::{SteinKernel, median_distance};
 pub use statistics::{
     AggregatedTest, BlockKsd, Ksd, KsdTest, Statistic, WildBootstrap, ksd, ksd_aggregated_test,
-    ksd_blocks, ksd_test, ksd_trace,
+    ksd_blocks, ksd_test,
 };
-pub use thinning::{Regularisation, Thinned, stein_thin, stein_thin_regularised};
+pub use thinning::{Regularisation, Thinned, stein_thin};
 pub use weights::SteinWeights;
 pub use witness::Svgd;

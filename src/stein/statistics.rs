@@ -139,29 +139,20 @@ pub fn ksd_blocks<T: Real>(
     let squared = values.iter().sum::<f64>() / count;
     let variance = values.iter().map(|v| (v - squared).powi(2)).sum::<f64>() / (count - 1.0);
     let std_error = (variance / count).sqrt();
-    // Equal values, of equal points say, leave nothing to chance.
-    let z = if std_error > 0.0 { squared / std_error } else { f64::INFINITY * squared.signum() };
-    let p_value = 0.5 * libm::erfc(z * std::f64::consts::FRAC_1_SQRT_2);
+    let p_value = match std_error > 0.0 {
+        true => 0.5 * libm::erfc(squared / std_error * std::f64::consts::FRAC_1_SQRT_2),
+        // Equal values, of equal points say, leave nothing to chance.
+        false if squared > 0.0 => 0.0,
+        false => 1.0,
+    };
     Ok(BlockKsd { squared, std_error, p_value, blocks })
 }
 
-/// KSD of the first k points, V-statistics, for k = 1..=n.
-///
-/// # Errors
-/// As [`ksd`].
-pub fn ksd_trace<T: Real>(
-    kernel: &SteinKernel,
-    x: Rows<'_, T>,
-    score: Rows<'_, T>,
-) -> Result<Vec<f64>> {
-    Gram::new(kernel, x, score)?.ksd_trace(&mut |_| {})
-}
-
 impl<T: Real> Gram<T> {
-    /// See [`ksd_trace`].
+    /// KSD of the first k points, V-statistics, for k = 1..=n.
     ///
     /// # Errors
-    /// As [`ksd_trace`].
+    /// If values overflow.
     pub fn ksd_trace(&self, progress: Progress<'_>) -> Result<Vec<f64>> {
         let sums = self.partial_row_sums(progress);
         let mut total = 0.0;
@@ -184,7 +175,7 @@ pub struct WildBootstrap {
 }
 
 /// Where signs are in the space of streams.
-const SIGN_STREAMS: u64 = 1 << 44;
+const SIGN_STREAM: u64 = 1 << 44;
 
 impl WildBootstrap {
     /// This many draws, for independent points.
@@ -204,8 +195,8 @@ impl WildBootstrap {
         Self { flip, ..self }
     }
 
-    /// Signs for n points; draw 0 is all positive, if `observed`.
-    fn signs(&self, n: usize, observed: bool, stream: u64) -> Result<Signs> {
+    /// Signs for n points, all positive in draw 0, which gives the statistic itself.
+    fn signs(&self, n: usize) -> Result<Signs> {
         if self.draws == 0 {
             return Err(Error::Zero { what: "the number of bootstrap draws" });
         }
@@ -213,10 +204,10 @@ impl WildBootstrap {
             let expected = "above 0 and at most 0.5";
             return Err(Error::parameter("probability of a change of sign", expected, self.flip));
         }
-        let draws = self.draws + usize::from(observed);
-        let mut signs = Signs::try_positive(n, draws)
-            .ok_or_else(|| Error::parameter("bootstrap draws", "few enough for memory", draws))?;
-        let mut bits = Stream::new(self.seed, SIGN_STREAMS + stream);
+        let signs = self.draws.checked_add(1).and_then(|draws| Signs::try_positive(n, draws));
+        let too_many = || Error::parameter("bootstrap draws", "few enough for memory", self.draws);
+        let mut signs = signs.ok_or_else(too_many)?;
+        let mut bits = Stream::new(self.seed, SIGN_STREAM);
         for i in 0..n {
             let before: Vec<u64> = if i == 0 { Vec::new() } else { signs.words(i - 1).to_vec() };
             for (k, word) in signs.words_mut(i).iter_mut().enumerate() {
@@ -228,9 +219,7 @@ impl WildBootstrap {
                     _ => bits.bits(),
                 };
             }
-            if observed {
-                signs.words_mut(i)[0] &= !1;
-            }
+            signs.words_mut(i)[0] &= !1;
         }
         Ok(signs)
     }
@@ -283,7 +272,7 @@ impl<T: Real> Gram<T> {
         if n < 2 {
             return Err(Error::parameter("number of points", "at least 2 for a test", n));
         }
-        let mut draws = self.signed_sums(&bootstrap.signs(n, true, 0)?, progress)?;
+        let mut draws = self.signed_sums(&bootstrap.signs(n)?, progress);
         let diagonal: f64 = match statistic {
             Statistic::V => 0.0,
             Statistic::U => self.diagonal().iter().map(|u| u.to_f64()).sum(),
@@ -318,7 +307,7 @@ pub struct AggregatedTest {
 /// Half of the draws find thresholds, the other half the share of the level.
 ///
 /// # Errors
-/// As [`ksd_test`], or if there are no kernels or `level` is not within 0 to 1.
+/// As [`ksd_test`], or if there are no kernels, fewer than 2 draws, or `level` is not within 0 to 1.
 pub fn ksd_aggregated_test<T: Real>(
     kernels: &[SteinKernel],
     x: Rows<'_, T>,
@@ -333,6 +322,10 @@ pub fn ksd_aggregated_test<T: Real>(
     }
     if !(level > 0.0 && level < 1.0) {
         return Err(Error::parameter("level", "between 0 and 1", level));
+    }
+    if bootstrap.draws < 2 {
+        let expected = "at least 2, for thresholds and for the share of the level";
+        return Err(Error::parameter("bootstrap draws", expected, bootstrap.draws));
     }
     let half = bootstrap.draws.div_ceil(2);
     let mut tests = Vec::with_capacity(kernels.len());
@@ -363,7 +356,7 @@ pub fn ksd_aggregated_test<T: Real>(
                 .zip(&sorted)
                 .any(|(test, sorted)| test.draws[half + b] > quantile(sorted, u))
         };
-        (0..others).filter(|&b| exceeds(b)).count() as f64 / others.max(1) as f64
+        (0..others).filter(|&b| exceeds(b)).count() as f64 / others as f64
     };
     // The largest share that keeps the level.
     let (mut low, mut high) = (0.0, kernels.len() as f64);

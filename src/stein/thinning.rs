@@ -29,7 +29,8 @@ pub fn stein_thin<T: Real>(
     Gram::new(kernel, x, score)?.thin(count, None, &mut |_| {})
 }
 
-/// What [`stein_thin_regularised`] knows of the density at the points, one value each.
+/// Keeps thinning away from where the density is low and from its saddles, at which scores are small as well (Bénard, Staber and
+/// Da Veiga 2023), by what is known of the density at the points, one value each.
 #[derive(Clone, Copy, Debug)]
 pub struct Regularisation<'a, T> {
     /// log p up to a constant, that is -U.
@@ -40,26 +41,11 @@ pub struct Regularisation<'a, T> {
     pub weight: Option<f64>,
 }
 
-/// Stein thinning that stays away from where the density is low and from its saddles, at which scores are small as well (Bénard,
-/// Staber and Da Veiga 2023).
-///
-/// # Errors
-/// As [`stein_thin`], or if lengths do not fit.
-pub fn stein_thin_regularised<T: Real>(
-    kernel: &SteinKernel,
-    x: Rows<'_, T>,
-    score: Rows<'_, T>,
-    count: usize,
-    regularisation: Regularisation<'_, T>,
-) -> Result<Thinned> {
-    Gram::new(kernel, x, score)?.thin(count, Some(regularisation), &mut |_| {})
-}
-
 impl<T: Real> Gram<T> {
-    /// See [`stein_thin`].
+    /// See [`stein_thin`]; with regularisation, its terms are added to what is made small.
     ///
     /// # Errors
-    /// As [`stein_thin`].
+    /// If `count` is 0, lengths do not fit, or values are not finite.
     pub fn thin(
         &self,
         count: usize,

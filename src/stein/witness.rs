@@ -37,16 +37,7 @@ impl<T: Real> Gram<T> {
         if sphere {
             check_on_sphere("the points of the witness", y)?;
         }
-        let (radial, linear) = match (self.kernel().base, sphere) {
-            (Base::Radial(_), _) | (_, true) => (true, false),
-            (Base::Linear, false) => (false, true),
-            (Base::RadialLinear(_), false) => (true, true),
-            (Base::ArcCosine, false) => (false, false),
-        };
-        if !(radial || linear) || !self.laid_out().is_plain() {
-            let expected = "one of the others in R^d, without a metric";
-            return Err(Error::parameter("kernel of a witness", expected, "this one"));
-        }
+        let (radial, linear) = self.parts()?;
         // Sums of products with x lose least when x is centred.
         let mut mean = vec![T::ZERO; d];
         if !sphere {
@@ -54,14 +45,13 @@ impl<T: Real> Gram<T> {
                 .map(|k| T::from_f64(x.iter().map(|x| x[k].to_f64()).sum::<f64>() / n as f64))
                 .collect();
         }
-        // a, and x with a column of ones.
-        let curvature = T::from_f64(if sphere { d as f64 - 1.0 } else { 0.0 });
-        let (mut drift, mut places) = (Vec::with_capacity(n * d), Vec::with_capacity(n * (d + 1)));
-        for (x, score) in x.iter().zip(score.iter()) {
-            drift.extend(x.iter().zip(score).map(|(&x, &score)| score - curvature * x));
+        // x with a column of ones.
+        let mut places = Vec::with_capacity(n * (d + 1));
+        for x in x.iter() {
             places.extend(x.iter().zip(&mean).map(|(&x, &mean)| x - mean));
             places.push(T::ONE);
         }
+        let drift = self.drift(x, score);
         let (drift, places) = (Rows::new(&drift, n, d)?, Rows::new(&places, n, d + 1)?);
         let mut out = vec![T::ZERO; m * d];
         if radial {
@@ -138,17 +128,50 @@ impl<T: Real> Gram<T> {
         Ok(gradient)
     }
 
-    /// What a point adds to the witness at itself.
-    fn own_part(&self, x: Rows<'_, T>, score: Rows<'_, T>) -> Result<Vec<T>> {
-        let mut own = Vec::with_capacity(x.rows() * x.cols());
-        for (x, score) in x.iter().zip(score.iter()) {
-            let [x, score] = [x, score].map(|row| Rows::new(row, 1, row.len()));
-            let (x, score) = (x?, score?);
-            let kernel = Gram::from_kernel(self.kernel(), Points::new(x, score)?, self.isa());
-            own.extend(kernel.witness(x, score, x)?);
+    /// Whether the kernel has a part that is a function of the distance (on the sphere, it is one) and a linear one in R^d.
+    fn parts(&self) -> Result<(bool, bool)> {
+        let parts = match (self.kernel().base, self.kernel().space) {
+            (Base::Radial(_), _) | (_, Space::Sphere) => (true, false),
+            (Base::Linear, Space::Flat) => (false, true),
+            (Base::RadialLinear(_), Space::Flat) => (true, true),
+            (Base::ArcCosine, Space::Flat) => (false, false),
+        };
+        if parts == (false, false) || !self.laid_out().is_plain() {
+            let expected = "one of the others in R^d, without a metric";
+            return Err(Error::parameter("kernel of a witness", expected, "this one"));
         }
-        let scale = T::from_f64(1.0 / x.rows() as f64);
-        own.iter_mut().for_each(|own| *own *= scale);
+        Ok(parts)
+    }
+
+    /// a, which is s in R^d and s - (d-1) x on the sphere.
+    fn drift(&self, x: Rows<'_, T>, score: Rows<'_, T>) -> Vec<T> {
+        let curvature = match self.kernel().space {
+            Space::Flat => T::ZERO,
+            Space::Sphere => T::from_f64(self.dim() as f64 - 1.0),
+        };
+        let pairs = x.iter().flatten().zip(score.iter().flatten());
+        pairs.map(|(&x, &score)| score - curvature * x).collect()
+    }
+
+    /// What points add to the witness at themselves: a k(x, x) / n, and x / n with a linear part. All other gradients are 0 there.
+    fn own_part(&self, x: Rows<'_, T>, score: Rows<'_, T>) -> Result<Vec<T>> {
+        let (n, d) = (self.points(), self.dim());
+        let (radial, linear) = self.parts()?;
+        let mut value = vec![T::ZERO; n];
+        if radial {
+            let kernel = Kernel { quantity: Quantity::Value, ..self.kernel() };
+            stein::pairs(self.isa(), kernel, self.laid_out(), self.laid_out(), &mut value);
+        }
+        let mut own = self.drift(x, score);
+        let scale = T::from_f64(1.0 / n as f64);
+        for ((own, x), mut value) in own.chunks_exact_mut(d).zip(x.iter()).zip(value) {
+            if linear {
+                value += T::ONE + dot(x, x);
+            }
+            for (own, &x) in own.iter_mut().zip(x) {
+                *own = scale * (value * *own + if linear { x } else { T::ZERO });
+            }
+        }
         Ok(own)
     }
 
