@@ -18,7 +18,7 @@ pub enum Error {
     },
 
     /// A NaN or an infinity where only finite values make sense.
-    #[error("{what} holds {value} at row {row}, column {col}")]
+    #[error("{value} in {what} at row {row}, column {col}")]
     NonFinite {
         /// Which array.
         what: &'static str,
@@ -43,7 +43,7 @@ pub enum Error {
 
     /// A point that should lie on the unit sphere and does not.
     #[error(
-        "row {row} of {what} has norm {norm}, but the model lives on the unit sphere: normalise the rows first"
+        "row {row} of {what} has norm {norm}, not 1 as on the unit sphere: normalise the rows first"
     )]
     OffSphere {
         /// Which array.

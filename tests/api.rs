@@ -30,12 +30,9 @@ fn models_reject_bad_parameters() {
     assert_eq!(message(ReluEnergy::new(ok, &[1.0])), "outer weights: expected 2, got 1");
     assert_eq!(
         message(ReluEnergy::new(rows(&[1.0, f64::NAN], 1, 2), &[1.0])),
-        "theta holds NaN at row 0, column 1"
+        "NaN in theta at row 0, column 1"
     );
-    assert_eq!(
-        message(ReluEnergy::new(ok, &[1.0, f64::INFINITY])),
-        "w holds inf at row 1, column 0"
-    );
+    assert_eq!(message(ReluEnergy::new(ok, &[1.0, f64::INFINITY])), "inf in w at row 1, column 0");
     let model = ReluEnergy::new(ok, &[1.0, 2.0]).unwrap();
     assert_eq!(message(model.clone().with_bias(&[0.0; 3])), "biases: expected 2, got 3");
     assert!(matches!(model.clone().with_beta(0.0), Err(Error::Parameter { .. })));
@@ -53,7 +50,7 @@ fn a_failed_update_leaves_the_model_as_it_was() {
         w[0] = 1.0;
         theta[7] = f64::NAN;
     });
-    assert_eq!(error.unwrap_err().to_string(), "theta holds NaN at row 2, column 1");
+    assert_eq!(error.unwrap_err().to_string(), "NaN in theta at row 2, column 1");
     assert_eq!((model.w().to_vec(), model.theta().as_slice().to_vec()), before);
 }
 
@@ -153,13 +150,13 @@ fn training_rejects_bad_data_and_options() {
     let off = [0.5; 80];
     assert_eq!(
         train(Rows::new(&off, 40, 2).unwrap(), options()),
-        "row 0 of training data has norm 0.7071067811865476, but the model lives on the unit \
-         sphere: normalise the rows first"
+        "row 0 of training data has norm 0.7071067811865476, not 1 as on the unit sphere: \
+         normalise the rows first"
     );
     let mut bad = data.clone();
     bad[9] = f64::INFINITY;
     assert!(
-        train(Rows::new(&bad, 20, 4).unwrap(), options()).contains("holds inf at row 2, column 1")
+        train(Rows::new(&bad, 20, 4).unwrap(), options()).contains("inf in training data at row 2")
     );
     assert!(message(Teacher::<f64>::named("j9", 4, 0)).contains("j1w10"));
     // In R^d a constant zero has no scale.

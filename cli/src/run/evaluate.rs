@@ -1,6 +1,6 @@
 //! `gibbsite energy`, `score` and `grad`.
 
-use super::{Context, check_out, load_model};
+use super::{Context, check_dimension, check_out, load_model, rows};
 use crate::{
     Number,
     args::{EvaluateArgs, GradArgs, Input},
@@ -9,7 +9,7 @@ use crate::{
     report::shown,
     sphere,
 };
-use gibbsite::{Domain, ReluEnergy, Rows, RowsMut};
+use gibbsite::{Domain, ReluEnergy, RowsMut};
 use serde::Serialize;
 use std::{path::Path, time::Instant};
 
@@ -78,20 +78,8 @@ fn load<T: Number>(
     check_out(out, extension)?;
     let model = load_model(&input.model, context)?;
     let data: Matrix<T> = io::read_matrix(&input.data)?;
-    if data.cols != model.dim() {
-        return Err(Error::Usage(format!(
-            "{}: rows of {} numbers, but the model in {} has dimension {}",
-            shown(&input.data),
-            data.cols,
-            shown(&input.model),
-            model.dim()
-        )));
-    }
+    check_dimension((&data, &input.data), (&model, &input.model))?;
     Ok((model, data))
-}
-
-fn rows<T>(x: &Matrix<T>) -> Result<Rows<'_, T>> {
-    Ok(Rows::new(&x.data, x.rows, x.cols).map_err(gibbsite::Error::from)?)
 }
 
 #[derive(Serialize)]

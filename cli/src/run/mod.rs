@@ -12,7 +12,7 @@ use crate::{
     args::{self, Cli, Command, Dtype, Global},
     error::{Error, Result},
     from_f64,
-    io::{self, model::ModelFile},
+    io::{self, Matrix, model::ModelFile},
     report::{Voice, shown},
 };
 use clap::{Parser, error::ErrorKind};
@@ -190,6 +190,28 @@ fn check_file(flag: &str, out: &Path, extension: &str) -> Result<()> {
         )));
     }
     check_directory(flag, out.parent().unwrap_or(Path::new("")))
+}
+
+/// A matrix as the library sees it.
+fn rows<T>(x: &Matrix<T>) -> Result<Rows<'_, T>> {
+    Ok(Rows::new(&x.data, x.rows, x.cols).map_err(gibbsite::Error::from)?)
+}
+
+/// Checks that points fit a model.
+fn check_dimension<T: Number>(
+    (data, data_path): (&Matrix<T>, &Path),
+    (model, model_path): (&ReluEnergy<T>, &Path),
+) -> Result<()> {
+    if data.cols != model.dim() {
+        return Err(Error::Usage(format!(
+            "{}: rows of {} numbers, but the model in {} has dimension {}",
+            shown(data_path),
+            data.cols,
+            shown(model_path),
+            model.dim()
+        )));
+    }
+    Ok(())
 }
 
 fn load_model<T: Number>(path: &Path, context: Context) -> Result<ReluEnergy<T>> {

@@ -1,6 +1,6 @@
 //! `gibbsite sample`.
 
-use super::{Context, check_out, load_model};
+use super::{Context, check_out, load_model, rows};
 use crate::{
     Number,
     args::{MAX_COUNT, SampleArgs, SamplerName},
@@ -230,9 +230,7 @@ impl<T: Number> Walk<T> {
         };
         let mut sampler = sampler.chains(chains).seed(seed);
         if let (Some(init), Some(path)) = (init, &args.init) {
-            let rows =
-                Rows::new(&init.data, init.rows, init.cols).map_err(gibbsite::Error::from)?;
-            sampler = sampler.start(Start::Points(rows));
+            sampler = sampler.start(Start::Points(rows(init)?));
             let chains = sampler.build(model).map_err(|error| Error::about(shown(path), error))?;
             return Ok(Self::Moves(chains));
         }

@@ -1,6 +1,6 @@
 //! `gibbsite gram`.
 
-use super::{Problem, with_progress};
+use super::{Common, Problem, with_progress};
 use crate::{
     Number,
     args::GramArgs,
@@ -61,19 +61,7 @@ pub fn gram<T: Number>(args: &GramArgs, context: Context) -> Result<()> {
         }
         (None, written) => written?,
     }
-    let report = Report {
-        n,
-        d: problem.gram.dim(),
-        kernel: problem.kernel.name.name(),
-        bandwidth: problem.kernel.bandwidth,
-        exponent: problem.kernel.exponent,
-        domain: problem.kernel.domain.to_string(),
-        seconds: start.elapsed().as_secs_f64(),
-        threads: context.threads,
-        dtype: context.dtype,
-        isa: context.isa.name(),
-        out: shown(&args.out),
-    };
+    let report = Report { common: problem.common(context, start), out: shown(&args.out) };
     context.voice.result(&report, Text { report: &report, problem: &problem, bytes })
 }
 
@@ -102,16 +90,8 @@ fn compute<T: Number>(
 
 #[derive(Serialize)]
 struct Report {
-    n: usize,
-    d: usize,
-    kernel: &'static str,
-    bandwidth: Option<f64>,
-    exponent: Option<f64>,
-    domain: String,
-    seconds: f64,
-    threads: usize,
-    dtype: &'static str,
-    isa: &'static str,
+    #[serde(flatten)]
+    common: Common,
     out: String,
 }
 
@@ -127,7 +107,7 @@ impl<T: Number> fmt::Display for Text<'_, T> {
         facts.add("points", self.problem.size());
         facts.add("kernel", self.problem.kernel);
         facts.add("bytes", self.bytes);
-        facts.add("seconds", format_args!("{:.3}", self.report.seconds));
+        facts.add("seconds", format_args!("{:.3}", self.report.common.seconds));
         facts.add("files", &self.report.out);
         write!(f, "{facts}")
     }

@@ -1,13 +1,13 @@
 //! `gibbsite ksd`.
 
-use super::{Problem, trace_plot, with_progress, write_plots};
+use super::{Common, Problem, trace_plot, with_plots, with_progress, write_plots};
 use crate::{
     Number,
     args::{KsdArgs, StatisticName},
     error::{Error, Result},
     plot::Histogram,
-    report::{Facts, shown},
-    run::{Context, in_directory},
+    report::Facts,
+    run::Context,
 };
 use gibbsite::stein::{KsdTest, Statistic, WildBootstrap};
 use serde::Serialize;
@@ -25,12 +25,8 @@ pub fn ksd<T: Number>(args: &KsdArgs, context: Context) -> Result<()> {
             problem.names.data
         )));
     }
-    let report = match &args.plots {
-        None => estimate(args, &problem, context, start, None)?,
-        Some(directory) => in_directory("--plots", directory, || {
-            estimate(args, &problem, context, start, Some(directory))
-        })?,
-    };
+    let report =
+        with_plots(args.plots.as_deref(), |plots| estimate(args, &problem, context, start, plots))?;
     for warning in &report.warnings {
         context.voice.warning(warning);
     }
@@ -87,7 +83,7 @@ fn estimate<T: Number>(
         if let Some(test) = &test {
             plots.push(("null.svg", null_plot(test, kind).svg()));
         }
-        files = write_plots(directory, &plots)?.iter().map(|path| shown(path)).collect();
+        files = write_plots(directory, &plots)?;
     }
     Ok(Report {
         statistic: ksd.squared,
@@ -96,17 +92,8 @@ fn estimate<T: Number>(
         p_value: test.as_ref().map(|test| test.p_value),
         bootstrap: args.bootstrap,
         correlated: args.correlated,
-        n: gram.points(),
-        d: gram.dim(),
-        kernel: kernel.name.name(),
-        bandwidth: kernel.bandwidth,
-        exponent: kernel.exponent,
-        domain: kernel.domain.to_string(),
-        seconds: start.elapsed().as_secs_f64(),
         seed: context.seed,
-        threads: context.threads,
-        dtype: context.dtype,
-        isa: context.isa.name(),
+        common: problem.common(context, start),
         warnings,
         files,
     })
@@ -130,17 +117,9 @@ struct Report {
     p_value: Option<f64>,
     bootstrap: Option<usize>,
     correlated: Option<f64>,
-    n: usize,
-    d: usize,
-    kernel: &'static str,
-    bandwidth: Option<f64>,
-    exponent: Option<f64>,
-    domain: String,
-    seconds: f64,
     seed: u64,
-    threads: usize,
-    dtype: &'static str,
-    isa: &'static str,
+    #[serde(flatten)]
+    common: Common,
     warnings: Vec<String>,
     files: Vec<String>,
 }
@@ -166,7 +145,7 @@ impl fmt::Display for Text<'_> {
             });
             facts.add("p-value", format_args!("{p:.4}, {draws} draws{chain}"));
         }
-        facts.add("seconds", format_args!("{:.3}", report.seconds));
+        facts.add("seconds", format_args!("{:.3}", report.common.seconds));
         if !report.files.is_empty() {
             facts.add("files", report.files.join(", "));
         }

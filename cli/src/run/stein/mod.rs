@@ -8,7 +8,7 @@ pub use gram::gram;
 pub use ksd::ksd;
 pub use thin::thin;
 
-use super::{Context, load_model};
+use super::{Context, check_dimension, in_directory, load_model, rows};
 use crate::{
     Number,
     args::{Bandwidth, KernelArgs, KernelName, SteinInput},
@@ -17,15 +17,15 @@ use crate::{
     plot::{BLUE, Curve, Plot},
     progress::Progress,
     report::{Voice, shown},
-    sphere,
 };
 use gibbsite::{
     Domain, Rows, RowsMut,
     stein::{Gram, SteinKernel, median_distance},
 };
+use serde::Serialize;
 use std::{
     fmt,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -50,6 +50,21 @@ struct Kernel {
     domain: Domain,
 }
 
+/// What all three commands report.
+#[derive(Serialize)]
+struct Common {
+    n: usize,
+    d: usize,
+    kernel: &'static str,
+    bandwidth: Option<f64>,
+    exponent: Option<f64>,
+    domain: String,
+    seconds: f64,
+    threads: usize,
+    dtype: &'static str,
+    isa: &'static str,
+}
+
 /// Names for errors.
 struct Names {
     data: String,
@@ -62,16 +77,27 @@ impl<T: Number> Problem<T> {
         let (data, scores, domain) = load::<T>(input, args.domain, context)?;
         let names = Names { data: shown(&input.data), scores: shown(source(input)) };
         let x = rows(&data)?;
-        check_finite(&names.data, &data)?;
-        check_finite(&names.scores, &scores)?;
-        if domain == Domain::Sphere {
-            check_on_sphere(&names, &data)?;
-        }
-        let (kernel, stein) = to_kernel(args, x, domain)?;
+        let (kernel, stein) = to_kernel(args, x, domain, &names)?;
         let gram = Gram::new(&stein, x, rows(&scores)?)
             .map_err(|error| names.about(error))?
             .with_isa(context.isa);
         Ok(Self { data, gram, kernel, names })
+    }
+
+    fn common(&self, context: Context, start: Instant) -> Common {
+        let Self { gram, kernel, .. } = self;
+        Common {
+            n: gram.points(),
+            d: gram.dim(),
+            kernel: kernel.name.name(),
+            bandwidth: kernel.bandwidth,
+            exponent: kernel.exponent,
+            domain: kernel.domain.to_string(),
+            seconds: start.elapsed().as_secs_f64(),
+            threads: context.threads,
+            dtype: context.dtype,
+            isa: context.isa.name(),
+        }
     }
 
     fn size(&self) -> String {
@@ -96,7 +122,10 @@ impl Names {
             gibbsite::Error::Parameter { what: "number of points", .. } => {
                 Error::about("--statistic u", error)
             }
-            gibbsite::Error::NotTangential { .. } => Error::about(scores, error),
+            gibbsite::Error::NonFinite { what: "the points", .. }
+            | gibbsite::Error::OffSphere { .. } => Error::about(data, error),
+            gibbsite::Error::NonFinite { what: "the scores", .. }
+            | gibbsite::Error::NotTangential { .. } => Error::about(scores, error),
             _ => Error::about(format_args!("{data} and {scores}"), error),
         }
     }
@@ -159,15 +188,7 @@ fn load<T: Number>(
         )));
     }
     let data: Matrix<T> = io::read_matrix(&input.data)?;
-    if data.cols != model.dim() {
-        return Err(Error::Usage(format!(
-            "{}: rows of {} numbers, but the model in {} has dimension {}",
-            shown(&input.data),
-            data.cols,
-            shown(path),
-            model.dim()
-        )));
-    }
+    check_dimension((&data, &input.data), (&model, path))?;
     let mut scores = vec![T::ZERO; data.data.len()];
     let out = RowsMut::new(&mut scores, data.rows, data.cols).map_err(gibbsite::Error::from)?;
     model.score(rows(&data)?, out).map_err(|error| Error::about(shown(&input.data), error))?;
@@ -175,31 +196,11 @@ fn load<T: Number>(
     Ok((data, scores, domain))
 }
 
-fn check_finite<T: Number>(name: &str, x: &Matrix<T>) -> Result<()> {
-    let not_finite = |&x: &T| !x.into().is_finite();
-    match x.data.iter().position(not_finite) {
-        None => Ok(()),
-        Some(i) => {
-            let (value, row, col) = (x.data[i], i / x.cols, i % x.cols);
-            Err(Error::Usage(format!("{name}: {value} at row {row}, column {col}")))
-        }
-    }
-}
-
-fn check_on_sphere<T: Number>(names: &Names, x: &Matrix<T>) -> Result<()> {
-    if let Some((row, norm)) = sphere::first_off(x) {
-        return Err(Error::Usage(format!(
-            "{}: row {row} has norm {norm}, not 1 as on the unit sphere: normalise the rows first",
-            names.data
-        )));
-    }
-    Ok(())
-}
-
 fn to_kernel<T: Number>(
     args: &KernelArgs,
     x: Rows<'_, T>,
     domain: Domain,
+    names: &Names,
 ) -> Result<(Kernel, SteinKernel)> {
     let mut kernel =
         Kernel { name: args.kernel, bandwidth: None, median: false, exponent: None, domain };
@@ -208,14 +209,17 @@ fn to_kernel<T: Number>(
             Bandwidth::Number(bandwidth) => bandwidth,
             Bandwidth::Median => {
                 kernel.median = true;
-                median_distance(x).map_err(|error| Error::about("--bandwidth median", error))?
+                median_distance(x).map_err(|error| match error {
+                    gibbsite::Error::NonFinite { .. } => names.about(error),
+                    error => Error::about("--bandwidth median", error),
+                })?
             }
         };
         kernel.bandwidth = Some(bandwidth);
         Ok::<_, Error>(bandwidth)
     };
     let exponent = args.exponent.unwrap_or(-0.5);
-    let about = |error| Error::about("--bandwidth", error);
+    let about = |error| names.about(error);
     let stein = match args.kernel {
         KernelName::Linear => SteinKernel::linear(),
         KernelName::Rbf => SteinKernel::rbf(bandwidth()?).map_err(about)?,
@@ -294,18 +298,25 @@ fn thinned_out(len: usize) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Writes plots to a directory.
-fn write_plots(directory: &Path, plots: &[(&str, String)]) -> Result<Vec<PathBuf>> {
+/// Calls `work` with the directory of `--plots`, which is made if it is missing.
+fn with_plots<R>(
+    directory: Option<&Path>,
+    work: impl FnOnce(Option<&Path>) -> Result<R>,
+) -> Result<R> {
+    match directory {
+        None => work(None),
+        Some(path) => in_directory("--plots", path, || work(directory)),
+    }
+}
+
+/// Writes plots to a directory; the files' names as they are shown.
+fn write_plots(directory: &Path, plots: &[(&str, String)]) -> Result<Vec<String>> {
     let write = |(name, svg): &(&str, String)| {
         let path = directory.join(name);
         io::write_atomic(&path, |out| out.write_all(svg.as_bytes()))?;
-        Ok(path)
+        Ok(shown(&path))
     };
     plots.iter().map(write).collect()
-}
-
-fn rows<T>(x: &Matrix<T>) -> Result<Rows<'_, T>> {
-    Ok(Rows::new(&x.data, x.rows, x.cols).map_err(gibbsite::Error::from)?)
 }
 
 #[cfg(test)]

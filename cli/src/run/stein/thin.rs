@@ -1,6 +1,6 @@
 //! `gibbsite thin`.
 
-use super::{PLOTTED, Problem, trace_plot, with_progress, write_plots};
+use super::{Common, PLOTTED, Problem, trace_plot, with_plots, with_progress, write_plots};
 use crate::{
     Number,
     args::ThinArgs,
@@ -8,7 +8,7 @@ use crate::{
     io,
     plot::Scatter,
     report::{Facts, shown},
-    run::{Context, check_file, check_out, in_directory},
+    run::{Context, check_file, check_out},
 };
 use gibbsite::stein::Thinned;
 use serde::Serialize;
@@ -21,12 +21,8 @@ pub fn thin<T: Number>(args: &ThinArgs, context: Context) -> Result<()> {
         check_file("--csv", path, "csv")?;
     }
     let problem = Problem::<T>::new(&args.input, &args.kernel, context)?;
-    let report = match &args.plots {
-        None => pick(args, &problem, context, start, None)?,
-        Some(directory) => in_directory("--plots", directory, || {
-            pick(args, &problem, context, start, Some(directory))
-        })?,
-    };
+    let report =
+        with_plots(args.plots.as_deref(), |plots| pick(args, &problem, context, start, plots))?;
     let text = Text { report: &report, size: problem.size(), kernel: problem.kernel.to_string() };
     context.voice.result(&report, text)
 }
@@ -59,22 +55,13 @@ fn pick<T: Number>(
         if problem.data.cols == 2 {
             plots.push(("points.svg", points_plot(problem, &thinned).svg()));
         }
-        files.extend(write_plots(directory, &plots)?.iter().map(|path| shown(path)));
+        files.extend(write_plots(directory, &plots)?);
     }
     Ok(Report {
-        n: gram.points(),
-        d: gram.dim(),
         points: indices.len(),
         distinct: indices.iter().collect::<HashSet<_>>().len(),
         ksd_trace_last: thinned.ksd[thinned.ksd.len() - 1],
-        kernel: kernel.name.name(),
-        bandwidth: kernel.bandwidth,
-        exponent: kernel.exponent,
-        domain: kernel.domain.to_string(),
-        seconds: start.elapsed().as_secs_f64(),
-        threads: context.threads,
-        dtype: context.dtype,
-        isa: context.isa.name(),
+        common: problem.common(context, start),
         files,
     })
 }
@@ -96,19 +83,11 @@ fn points_plot<T: Number>(problem: &Problem<T>, thinned: &Thinned) -> Scatter {
 
 #[derive(Serialize)]
 struct Report {
-    n: usize,
-    d: usize,
     points: usize,
     distinct: usize,
     ksd_trace_last: f64,
-    kernel: &'static str,
-    bandwidth: Option<f64>,
-    exponent: Option<f64>,
-    domain: String,
-    seconds: f64,
-    threads: usize,
-    dtype: &'static str,
-    isa: &'static str,
+    #[serde(flatten)]
+    common: Common,
     files: Vec<String>,
 }
 
@@ -126,7 +105,7 @@ impl fmt::Display for Text<'_> {
         facts.add("kernel", kernel);
         facts.add("picked", format_args!("{}, {} distinct", report.points, report.distinct));
         facts.add("KSD of those", format_args!("{:.6e}", report.ksd_trace_last));
-        facts.add("seconds", format_args!("{:.3}", report.seconds));
+        facts.add("seconds", format_args!("{:.3}", report.common.seconds));
         facts.add("files", report.files.join(", "));
         write!(f, "{facts}")
     }

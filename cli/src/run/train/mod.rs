@@ -3,7 +3,7 @@
 mod problem;
 mod summary;
 
-use super::{Context, in_directory};
+use super::{Context, in_directory, rows};
 use crate::{
     Number,
     args::{Estimator, Negative, Optimisation, TrainArgs},
@@ -20,7 +20,7 @@ use gibbsite::{
     teacher::Teacher,
     train::{self, NegativePhase, Record, TrainOptions, Trained},
 };
-use problem::{Problem, check_size, rows};
+use problem::{Problem, check_size};
 use std::time::Instant;
 use summary::{Point, Results, Summary, ToTeacher};
 

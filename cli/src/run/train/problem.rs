@@ -8,7 +8,7 @@ use crate::{
     report::{Voice, shown},
     sphere,
 };
-use gibbsite::{Domain, Rows, random::Stream, teacher::Teacher};
+use gibbsite::{Domain, random::Stream, teacher::Teacher};
 use std::path::Path;
 
 /// Training, validation and test points, and the teacher that they come from, if there is one.
@@ -101,11 +101,6 @@ impl<T: Number> Problem<T> {
             teacher: None,
         })
     }
-}
-
-/// A matrix as the library sees it.
-pub fn rows<T>(x: &Matrix<T>) -> Result<Rows<'_, T>> {
-    Ok(Rows::new(&x.data, x.rows, x.cols).map_err(gibbsite::Error::from)?)
 }
 
 /// Refuses sizes that no machine can hold.
