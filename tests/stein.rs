@@ -5,7 +5,7 @@ use gibbsite::{
     Domain, Energy, Error, Isa, Real, Result, Rows, RowsMut,
     random::Stream,
     stein::{
-        Gram, Regularisation, Statistic, SteinKernel, Svgd, WildBootstrap, ksd,
+        Gram, KsdTest, Regularisation, Statistic, SteinKernel, Svgd, WildBootstrap, ksd,
         ksd_aggregated_test, ksd_blocks, ksd_test, median_distance, stein_thin,
     },
 };
@@ -489,6 +489,42 @@ fn the_aggregated_test_holds_its_level_and_finds_the_bandwidth() {
     println!("level {level}, power {power}");
     assert!(level < 0.09, "{level}");
     assert!(power > 0.8, "{power}");
+}
+
+#[test]
+fn the_aggregated_test_takes_the_largest_share_that_keeps_its_level() {
+    let (n, d, draws, level) = (60, 2, 399, 0.1);
+    let kernels = [0.1, 1.0, 10.0].map(|c| SteinKernel::imq(c, -0.5).unwrap());
+    for (seed, mean) in [(1, 0.0), (2, 0.0), (3, 0.4)] {
+        let x: Vec<f64> = normals::<f64>(n * d, seed, 3).iter().map(|x| mean + x).collect();
+        let s: Vec<f64> = x.iter().map(|x| -x).collect();
+        let bootstrap = WildBootstrap::new(draws).seed(seed);
+        let found =
+            ksd_aggregated_test(&kernels, rows(&x, d), rows(&s, d), level, &bootstrap).unwrap();
+        let half = draws / 2 + 1;
+        // The least of the first draws and the statistic that a share of 1 - u/K of them do not exceed.
+        let thresholds = |u: f64| -> Vec<f64> {
+            let of_test = |test: &KsdTest| {
+                let mut first = test.draws[..half].to_vec();
+                first.push(test.squared);
+                let enough = (half + 1) as f64 * (1.0 - u / kernels.len() as f64);
+                let below = |v: f64| first.iter().filter(|&&w| w <= v).count() as f64;
+                first.iter().copied().filter(|&v| below(v) >= enough).fold(f64::INFINITY, f64::min)
+            };
+            found.tests.iter().map(of_test).collect()
+        };
+        let rejections = |u: f64| {
+            let thresholds = thresholds(u);
+            let exceeds =
+                |b: usize| found.tests.iter().zip(&thresholds).any(|(test, t)| test.draws[b] > *t);
+            (half..draws).filter(|&b| exceeds(b)).count() as f64 / (draws - half) as f64
+        };
+        assert_eq!(thresholds(found.u), found.thresholds);
+        assert!(rejections(found.u) <= level && rejections(found.u + 1e-9) > level, "{found:?}");
+        let mut above = found.tests.iter().zip(&found.thresholds);
+        assert_eq!(found.rejected, above.any(|(test, &threshold)| test.squared > threshold));
+        assert_eq!(found.rejected, mean > 0.0);
+    }
 }
 
 #[test]
