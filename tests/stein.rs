@@ -328,6 +328,34 @@ fn statistics_are_sums_over_the_matrix() {
 }
 
 #[test]
+fn draws_of_the_bootstrap_are_sums_with_signs() {
+    // More than one work item of points, more than one word of draws.
+    let (n, draws, seed) = (1_200, 150, 5);
+    let (x, s) = (normals::<f64>(2 * n, 14, 0), normals(2 * n, 14, 1));
+    let kernel = SteinKernel::imq(1.0, -0.5).unwrap();
+    let gram = Gram::new(&kernel, rows(&x, 2), rows(&s, 2)).unwrap();
+    let bootstrap = WildBootstrap::new(draws).seed(seed);
+    let test = gram.test(Statistic::V, &bootstrap, &mut |_| {}).unwrap();
+    // The first sign of all is that of the statistic.
+    let len = (1 + draws).div_ceil(64);
+    let mut bits = Stream::new(seed, 1 << 44);
+    let words: Vec<u64> = (0..n * len).map(|_| bits.bits()).collect();
+    let matrix = gram.matrix().unwrap();
+    let scale = (n * n) as f64;
+    for (b, draw) in test.draws.iter().enumerate() {
+        let place = b + 1;
+        let sign = |i: usize| match words[i * len + place / 64] >> (place % 64) & 1 {
+            0 => 1.0,
+            _ => -1.0,
+        };
+        let signs: Vec<f64> = (0..n).map(sign).collect();
+        let terms = matrix.chunks_exact(n).zip(&signs).map(|(row, sign)| sign * dot(row, &signs));
+        let expected = terms.sum::<f64>() / scale;
+        assert!((draw - expected).abs() < 1e-12 * test.squared, "{b}: {draw}, not {expected}");
+    }
+}
+
+#[test]
 fn bits_do_not_depend_on_threads_or_levels() {
     fn check<T: Real>() {
         let (n, d) = (1_200, 5);
