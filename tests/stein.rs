@@ -556,6 +556,26 @@ fn the_aggregated_test_takes_the_largest_share_that_keeps_its_level() {
 }
 
 #[test]
+fn the_aggregated_test_is_made_of_the_tests_of_its_kernels() {
+    let (n, d) = (150, 3);
+    let (x, s) = (normals::<f64>(n * d, 4, 0), normals::<f64>(n * d, 4, 1));
+    let (x, s) = (rows(&x, d), rows(&s, d));
+    let narrow = SteinKernel::imq(0.5, -0.5).unwrap();
+    let kernels = [
+        narrow.clone(),
+        SteinKernel::rbf(1.0).unwrap(),
+        SteinKernel::imq(2.0, -0.3).unwrap(),
+        SteinKernel::linear(),
+        narrow.clone().plus_linear().unwrap(),
+        narrow,
+    ];
+    let bootstrap = WildBootstrap::new(70).seed(2);
+    let test = ksd_aggregated_test(&kernels, x, s, 0.05, &bootstrap).unwrap();
+    let single = |kernel| ksd_test(kernel, x, s, Statistic::U, &bootstrap).unwrap();
+    assert_eq!(test.tests, kernels.iter().map(single).collect::<Vec<_>>());
+}
+
+#[test]
 fn thinning_is_greedy() {
     let (n, d) = (260, 2);
     let (mut x, mut s) = (normals::<f64>(n * d, 6, 0), normals::<f64>(n * d, 6, 1));
@@ -620,6 +640,78 @@ fn precision_is_kept_far_from_the_origin_and_between_neighbours() {
             assert!((near - far).abs() <= 1e-13 * (1.0 + near.abs()), "{name}: {near} and {far}");
         }
     }
+}
+
+#[test]
+fn the_finite_set_discrepancy_is_the_mean_square_of_the_witness_between_points() {
+    let (n, d) = (7, 3);
+    let mut x: Vec<f64> = normals(n * d, 9, 0);
+    let mut y: Vec<f64> = normals(4 * d, 9, 1);
+    let s: Vec<f64> = normals(n * d, 9, 2);
+    let check = |name: &str, kernel: &SteinKernel, x: &[f64], s: &[f64], y: &[f64]| {
+        let gram = Gram::new(kernel, rows(x, d), rows(s, d)).unwrap();
+        let test = gram.fssd_test(rows(x, d), rows(s, d), rows(y, d), 10, 0).unwrap();
+        // The witness of each point alone.
+        let features: Vec<Vec<f64>> = x
+            .chunks(d)
+            .zip(s.chunks(d))
+            .map(|(x, s)| {
+                let one = Gram::new(kernel, rows(x, d), rows(s, d)).unwrap();
+                one.witness(rows(x, d), rows(s, d), rows(y, d)).unwrap()
+            })
+            .collect();
+        let mut sum = 0.0;
+        for i in 0..n {
+            for j in (0..n).filter(|&j| j != i) {
+                sum += dot(&features[i], &features[j]);
+            }
+        }
+        let expected = sum / (n * (n - 1) * y.len()) as f64;
+        let found = test.squared;
+        assert!(
+            (found - expected).abs() < 1e-12 * (1.0 + expected.abs()),
+            "{name}: {found}, {expected}"
+        );
+    };
+    for (name, kernel, _) in kernels(d) {
+        match name {
+            "metric" | "arc-cosine" => {
+                let gram = Gram::new(&kernel, rows(&x, d), rows(&s, d)).unwrap();
+                assert!(gram.fssd_test(rows(&x, d), rows(&s, d), rows(&y, d), 10, 0).is_err());
+            }
+            _ => check(name, &kernel, &x, &s, &y),
+        }
+    }
+    normalised(&mut x, d);
+    normalised(&mut y, d);
+    let s = tangential(&x, d, 9);
+    for (name, kernel, _) in kernels_on_the_sphere() {
+        check(name, &kernel, &x, &s, &y);
+    }
+}
+
+#[test]
+fn the_finite_set_test_holds_its_level_and_has_power() {
+    let (n, d, sets) = (400, 2, 400);
+    let kernel = SteinKernel::rbf(1.5).unwrap();
+    let y: Vec<f64> = normals(5 * d, 0, 4);
+    let p_values = |mean: f64| -> Vec<f64> {
+        (0..sets)
+            .map(|set| {
+                let x: Vec<f64> = normals::<f64>(n * d, set, 5).iter().map(|x| mean + x).collect();
+                let s: Vec<f64> = x.iter().map(|x| -x).collect();
+                let gram = Gram::new(&kernel, rows(&x, d), rows(&s, d)).unwrap();
+                let test = gram.fssd_test(rows(&x, d), rows(&s, d), rows(&y, d), 299, set);
+                test.unwrap().p_value
+            })
+            .collect()
+    };
+    let null = p_values(0.0);
+    let (level, power) = (share_below(&null, 0.05), share_below(&p_values(0.15), 0.05));
+    let uniform = kolmogorov_smirnov(null);
+    println!("level {level}, power {power}, Kolmogorov-Smirnov {uniform}");
+    assert!((level - 0.05).abs() < 0.03 && uniform > 1e-3, "{level}, {uniform}");
+    assert!(power > 0.8, "{power}");
 }
 
 #[test]

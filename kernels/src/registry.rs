@@ -133,9 +133,9 @@ macro_rules! stein_entry {
                 let shape = plain_if_metric(call.shape, call.inputs);
                 let (x, y) = stein_points($base, shape, call.inputs);
                 let out = stein_output(shape).rows_mut(call.outputs[0]);
-                let mut block = stein_block($base, shape, &x, &y);
-                block.kernel.quantity = $quantity;
-                stein::write(isa, block, out, scratch);
+                let kernel = stein_kernel($base, shape);
+                let kernel = stein::Kernel { quantity: $quantity, ..kernel };
+                stein::write(isa, kernel, whole(&x, &y), out, scratch);
             },
             reference: |call| {
                 let shape = plain_if_metric(call.shape, call.inputs);
@@ -410,15 +410,16 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
             outputs: |shape| vec![vector("row_sums", shape.n), vector("col_sums", shape.m)],
             run: |isa, call, scratch| {
                 let (x, y) = stein_points(imq(-0.5), call.shape, call.inputs);
-                let block = stein_block(imq(-0.5), call.shape, &x, &y);
+                let kernel = stein_kernel(imq(-0.5), call.shape);
+                let block = whole(&x, &y);
                 let (mut rows, mut cols) = (vec![0.0; call.shape.n], vec![0.0; call.shape.m]);
-                stein::sums(isa, block, &mut rows, &mut cols, scratch);
+                stein::sums(isa, kernel, block, &mut rows, &mut cols, scratch);
                 copy_numbers(&rows, call.outputs[0]);
                 copy_numbers(&cols, call.outputs[1]);
             },
             reference: |call| {
                 let (mut rows, mut cols) = (vec![0.0; call.shape.n], vec![0.0; call.shape.m]);
-                for_stein_tiles(&call, |(i, j), tile| {
+                for_stein_tiles(imq(-0.5), &call, |(i, j), tile| {
                     let (row, col) = (&mut rows[i..], &mut cols[j..]);
                     let (row, col) = (&mut row[..tile.rows()], &mut col[..tile.cols()]);
                     stein::reference::sums(tile, row, col);
@@ -440,17 +441,18 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
             outputs: |shape| vec![Array { name: "product", rows: shape.n, ..factor(shape) }],
             run: |isa, call, scratch| {
                 let (x, y) = stein_points(imq(-0.5), call.shape, call.inputs);
-                let block = stein_block(imq(-0.5), call.shape, &x, &y);
+                let kernel = stein_kernel(imq(-0.5), call.shape);
+                let block = whole(&x, &y);
                 let v = factor(call.shape);
                 let mut out = Array { rows: call.shape.n, ..v }.rows_mut(call.outputs[0]);
                 (0..call.shape.n).for_each(|i| out.row_mut(i).fill(T::ZERO));
-                stein::product(isa, block, v.rows(call.inputs[4]), out, scratch);
+                stein::product(isa, kernel, block, v.rows(call.inputs[4]), out, scratch);
             },
             reference: |call| {
                 let v = factor(call.shape);
                 let n = call.shape.n;
                 let mut sums = vec![T::ZERO; n * v.cols];
-                for_stein_tiles(&call, |(i, j), tile| {
+                for_stein_tiles(imq(-0.5), &call, |(i, j), tile| {
                     let out = &mut sums[i * v.cols..][..tile.rows() * v.cols];
                     let out = RowsMut::new(out, tile.rows(), v.cols).expect("whole rows");
                     let v = v.rows(call.inputs[4]).range(j, tile.cols());
@@ -467,23 +469,27 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
         Entry {
             name: "stein.signed_sums",
             inputs: stein_inputs,
-            outputs: |shape| vec![vector("sums", factor(shape).cols)],
+            outputs: |shape| vec![vector("sums", bases::<f64>().len() * factor(shape).cols)],
             run: |isa, call, scratch| {
                 let (x, y) = stein_points(imq(-0.5), call.shape, call.inputs);
-                let block = stein_block(imq(-0.5), call.shape, &x, &y);
+                let kernels = bases().map(|base| stein_kernel(base, call.shape));
                 let mut sums = vec![0.0; call.outputs[0].len()];
-                stein::signed_sums(isa, block, &signs(call.shape), &mut sums, scratch);
+                let signs = signs(call.shape);
+                stein::signed_sums(isa, &kernels, whole(&x, &y), &signs, &mut sums, scratch);
                 copy_numbers(&sums, call.outputs[0]);
             },
             reference: |call| {
                 let mut sums = vec![0.0; call.outputs[0].len()];
-                for_stein_tiles(&call, |start, tile| {
-                    stein::reference::signed_sums(tile, start, &signs(call.shape), &mut sums);
-                });
+                let signs = signs(call.shape);
+                for (base, sums) in bases().into_iter().zip(sums.chunks_exact_mut(signs.draws())) {
+                    for_stein_tiles(base, &call, |start, tile| {
+                        stein::reference::signed_sums(tile, start, &signs, sums);
+                    });
+                }
                 copy_numbers(&sums, call.outputs[0]);
             },
             roundings: |_| Vec::new(),
-            flops: |shape| 2 * (shape.n * shape.m * factor(shape).cols) as u64 + 8 * product(shape),
+            flops: |shape| 4 * (shape.n * shape.m * factor(shape).cols) as u64 + 8 * product(shape),
             bytes: |shape| bytes::<T>(stein_inputs(shape), Vec::new()),
         },
         Entry {
@@ -569,13 +575,14 @@ fn stein_points<T: Real>(base: Base<T>, shape: Shape, inputs: &[&[T]]) -> (Point
     (points(x, [0, 1, 4, 6]), points(y, [2, 3, 5, 7]))
 }
 
-fn stein_block<'a, T: Real>(
-    base: Base<T>,
-    shape: Shape,
-    x: &'a Points<T>,
-    y: &'a Points<T>,
-) -> Block<'a, T> {
-    Block { kernel: stein_kernel(base, shape), rows: (x, 0..shape.n), cols: (y, 0..shape.m) }
+/// All rows and columns.
+fn whole<'a, T: Real>(x: &'a Points<T>, y: &'a Points<T>) -> Block<'a, T> {
+    Block { rows: (x, 0..x.len()), cols: (y, 0..y.len()) }
+}
+
+/// Kernels that are computed together.
+fn bases<T: Real>() -> [Base<T>; 2] {
+    [imq(-0.5), Base::Radial(Radial::Rbf { precision: T::from_f64(0.4) })]
 }
 
 fn stein_value<T: Real>(
@@ -615,13 +622,14 @@ fn stein_output(shape: Shape) -> Array {
     Array { name: "block", rows: shape.n, cols: shape.m, stride: shape.m + shape.pad }
 }
 
-/// Calls `f` with the start and the values of every tile, with the kernel of the reductions.
+/// Calls `f` with the start and the values of every tile.
 fn for_stein_tiles<T: Real>(
+    base: Base<T>,
     call: &Call<'_, '_, T>,
     mut f: impl FnMut((usize, usize), Rows<'_, T>),
 ) {
     let shape = call.shape;
-    let kernel = stein_kernel(imq(-0.5), shape);
+    let kernel = stein_kernel(base, shape);
     for (i, j) in stein::reference::tiles(shape.n, shape.m) {
         let (rows, cols) = (stein::TILE.min(shape.n - i), stein::TILE.min(shape.m - j));
         let value = |k: usize| stein_value(kernel, shape, call.inputs, i + k / cols, j + k % cols);

@@ -132,7 +132,7 @@ impl<T: Real> Gram<T> {
     }
 
     fn block(&self, rows: Range<usize>, cols: Range<usize>) -> Block<'_, T> {
-        Block { kernel: self.kernel, rows: (&self.points, rows), cols: (&self.points, cols) }
+        Block { rows: (&self.points, rows), cols: (&self.points, cols) }
     }
 
     /// Writes rows `first..` of the matrix, as many as `out` (r×n) has.
@@ -153,7 +153,8 @@ impl<T: Real> Gram<T> {
         let items = out.into_blocks(TILE).enumerate().collect();
         parallel::for_each(items, |(i, out): (usize, RowsMut<'_, T>), scratch| {
             let start = first + i * TILE;
-            stein::write(self.isa, self.block(start..start + out.rows(), 0..n), out, scratch);
+            let block = self.block(start..start + out.rows(), 0..n);
+            stein::write(self.isa, self.kernel, block, out, scratch);
         });
         Ok(())
     }
@@ -175,8 +176,13 @@ impl<T: Real> Gram<T> {
 
     /// u(x_i, x_i).
     pub fn diagonal(&self) -> Vec<T> {
+        self.diagonal_of(self.kernel)
+    }
+
+    /// That of another kernel at these points.
+    pub(super) fn diagonal_of(&self, kernel: Kernel<T>) -> Vec<T> {
         let mut diagonal = vec![T::ZERO; self.points.len()];
-        stein::pairs(self.isa, self.kernel, &self.points, &self.points, &mut diagonal);
+        stein::pairs(self.isa, kernel, &self.points, &self.points, &mut diagonal);
         diagonal
     }
 
@@ -188,8 +194,9 @@ impl<T: Real> Gram<T> {
         parallel::for_each(items, |(b, out): (usize, &mut [T]), scratch| {
             let len = out.len();
             let cols = (&self.points, b * block..b * block + len);
-            let block = Block { kernel: self.kernel, rows: (&point, 0..1), cols };
-            stein::write(self.isa, block, RowsMut::new(out, 1, len).expect("one row"), scratch);
+            let block = Block { rows: (&point, 0..1), cols };
+            let out = RowsMut::new(out, 1, len).expect("one row");
+            stein::write(self.isa, self.kernel, block, out, scratch);
         });
     }
 
@@ -217,12 +224,8 @@ impl<T: Real> Gram<T> {
                 let size = item.rows.len();
                 let mut tile = vec![T::ZERO; size * size];
                 let out = RowsMut::new(&mut tile, size, size).expect("sized above");
-                stein::write(
-                    self.isa,
-                    self.block(item.rows.clone(), item.rows.clone()),
-                    out,
-                    scratch,
-                );
+                let block = self.block(item.rows.clone(), item.rows.clone());
+                stein::write(self.isa, self.kernel, block, out, scratch);
                 for i in 0..size {
                     for j in 0..i {
                         let u = tile[i * size + j].to_f64();
@@ -235,7 +238,14 @@ impl<T: Real> Gram<T> {
             let done = item.cols.len() - cols.len();
             let block = self.block(item.rows.clone(), cols);
             if !block.cols.1.is_empty() {
-                stein::sums(self.isa, block, &mut sums.rows, &mut sums.cols[done..], scratch);
+                stein::sums(
+                    self.isa,
+                    self.kernel,
+                    block,
+                    &mut sums.rows,
+                    &mut sums.cols[done..],
+                    scratch,
+                );
             }
             sums
         };
@@ -249,22 +259,28 @@ impl<T: Real> Gram<T> {
         RowSums { below, diagonal, above }
     }
 
-    /// `Σ_ij W_bi W_bj u(x_i, x_j)` for each draw b of the signs W.
-    pub(super) fn signed_sums(&self, signs: &Signs, progress: Progress<'_>) -> Vec<f64> {
-        let mut totals = vec![0.0; signs.draws()];
+    /// `Σ_ij W_bi W_bj u(x_i, x_j)` for each draw b of the signs W; for one kernel after the other, at these points.
+    pub(super) fn signed_sums(
+        &self,
+        kernels: &[Kernel<T>],
+        signs: &Signs,
+        progress: Progress<'_>,
+    ) -> Vec<f64> {
+        let mut totals = vec![0.0; kernels.len() * signs.draws()];
+        let len = totals.len();
         let work = |item: &Item, scratch: &mut _| {
-            let mut sums = vec![0.0; signs.draws()];
+            let mut sums = vec![0.0; len];
             let mut cols = item.cols.clone();
             if item.rows.start == cols.start {
                 let block = self.block(item.rows.clone(), item.rows.clone());
-                stein::signed_sums(self.isa, block, signs, &mut sums, scratch);
+                stein::signed_sums(self.isa, kernels, block, signs, &mut sums, scratch);
                 // What is right of the diagonal counts twice.
                 sums.iter_mut().for_each(|sum| *sum *= 0.5);
                 cols.start += item.rows.len();
             }
             let block = self.block(item.rows.clone(), cols);
             if !block.cols.1.is_empty() {
-                stein::signed_sums(self.isa, block, signs, &mut sums, scratch);
+                stein::signed_sums(self.isa, kernels, block, signs, &mut sums, scratch);
             }
             sums
         };
@@ -289,7 +305,7 @@ impl<T: Real> Gram<T> {
         let items = out.into_blocks(TILE).enumerate().collect();
         parallel::for_each(items, |(i, out): (usize, RowsMut<'_, T>), scratch| {
             let rows = i * TILE..i * TILE + out.rows();
-            stein::product(self.isa, self.block(rows, 0..n), v, out, scratch);
+            stein::product(self.isa, self.kernel, self.block(rows, 0..n), v, out, scratch);
         });
         Ok(())
     }

@@ -118,6 +118,13 @@ impl SteinKernel {
         self.domain
     }
 
+    /// Whether points laid out for one serve the other, which then differs in its constants alone.
+    pub(super) fn shares_points(&self, other: &Self) -> bool {
+        std::mem::discriminant(&self.base) == std::mem::discriminant(&other.base)
+            && self.domain == other.domain
+            && self.metric == other.metric
+    }
+
     /// The kernel in the points' type.
     pub(super) fn of_type<T: Real>(&self) -> Result<Kernel<T>> {
         let number = |what, value: f64| {

@@ -9,7 +9,7 @@
 //! | choose a kernel | [`SteinKernel`], [`median_distance`] |
 //! | get the Gram matrix, its sums, its products with matrices | [`Gram`] |
 //! | estimate KSD² with a standard error | [`ksd`]; from few of the pairs [`ksd_blocks`] |
-//! | test whether points are draws from p | [`ksd_test`], [`ksd_aggregated_test`] |
+//! | test whether points are draws from p | [`ksd_test`], [`ksd_aggregated_test`]; of very many [`Gram::fssd_test`] |
 //! | see how the KSD falls with the number of points | [`Gram::ksd_trace`] |
 //! | pick few points that stand for many | [`stein_thin`] |
 //! | weigh points, or means of functions at them | [`Gram::stein_weights`], [`Gram::control_functional`] |
@@ -38,6 +38,7 @@
 //! # Ok::<(), gibbsite::Error>(())
 //! ```
 
+mod fssd;
 mod gram;
 mod kernel;
 mod statistics;
@@ -45,6 +46,7 @@ mod thinning;
 mod weights;
 mod witness;
 
+pub use fssd::FssdTest;
 pub use gibbsite_kernels::stein::TILE;
 pub use gram::{Gram, Progress};
 pub use kernel::{SteinKernel, median_distance};

@@ -2,7 +2,7 @@
 
 use super::{Gram, Progress, SteinKernel};
 use crate::{Error, Real, Result, Rows, random::Stream};
-use gibbsite_kernels::stein::Signs;
+use gibbsite_kernels::stein::{Kernel, Signs};
 
 /// How KSD² is estimated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -268,22 +268,37 @@ impl<T: Real> Gram<T> {
         bootstrap: &WildBootstrap,
         progress: Progress<'_>,
     ) -> Result<KsdTest> {
+        let mut tests = self.tests(&[self.kernel()], statistic, bootstrap, progress)?;
+        Ok(tests.remove(0))
+    }
+
+    /// Tests by several kernels at these points, all with the same signs.
+    fn tests(
+        &self,
+        kernels: &[Kernel<T>],
+        statistic: Statistic,
+        bootstrap: &WildBootstrap,
+        progress: Progress<'_>,
+    ) -> Result<Vec<KsdTest>> {
         let n = self.points();
         if n < 2 {
             return Err(Error::parameter("number of points", "at least 2 for a test", n));
         }
-        let mut draws = self.signed_sums(&bootstrap.signs(n)?, progress);
-        let diagonal: f64 = match statistic {
-            Statistic::V => 0.0,
-            Statistic::U => self.diagonal().iter().map(|u| u.to_f64()).sum(),
+        let signs = bootstrap.signs(n)?;
+        let sums = self.signed_sums(kernels, &signs, progress);
+        let test = |(&kernel, sums): (&Kernel<T>, &[f64])| {
+            let diagonal: f64 = match statistic {
+                Statistic::V => 0.0,
+                Statistic::U => self.diagonal_of(kernel).iter().map(|u| u.to_f64()).sum(),
+            };
+            let of_sum = |sum: &f64| finite((sum - diagonal) / pairs(statistic, n));
+            let mut draws = sums.iter().map(of_sum).collect::<Result<Vec<f64>>>()?;
+            let squared = draws.remove(0);
+            let reached = draws.iter().filter(|&&draw| draw >= squared).count();
+            let p_value = (1 + reached) as f64 / (1 + draws.len()) as f64;
+            Ok(KsdTest { squared, statistic, p_value, draws })
         };
-        for draw in &mut draws {
-            *draw = finite((*draw - diagonal) / pairs(statistic, n))?;
-        }
-        let squared = draws.remove(0);
-        let reached = draws.iter().filter(|&&draw| draw >= squared).count();
-        let p_value = (1 + reached) as f64 / (1 + draws.len()) as f64;
-        Ok(KsdTest { squared, statistic, p_value, draws })
+        kernels.iter().zip(sums.chunks_exact(signs.draws())).map(test).collect()
     }
 }
 
@@ -304,7 +319,8 @@ pub struct AggregatedTest {
 /// threshold, with thresholds such that together they reject a true density with probability `level`. With kernels of several
 /// bandwidths, none has to be chosen.
 ///
-/// Half of the draws find thresholds, the other half the share of the level.
+/// Half of the draws find thresholds, the other half the share of the level. Neighbours in the list that differ in their bandwidth
+/// alone share one pass over the coordinates of all pairs.
 ///
 /// # Errors
 /// As [`ksd_test`], or if there are no kernels, fewer than 2 draws, or `level` is not within 0 to 1.
@@ -329,9 +345,12 @@ pub fn ksd_aggregated_test<T: Real>(
     }
     let half = bootstrap.draws.div_ceil(2);
     let mut tests = Vec::with_capacity(kernels.len());
-    for kernel in kernels {
-        // The same signs for all kernels: their draws belong together.
-        tests.push(ksd_test(kernel, x, score, Statistic::U, bootstrap)?);
+    // The same signs for all kernels: their draws belong together.
+    for kernels in kernels.chunk_by(SteinKernel::shares_points) {
+        let gram = Gram::new(&kernels[0], x, score)?;
+        let kernels: Vec<Kernel<T>> =
+            kernels.iter().map(SteinKernel::of_type).collect::<Result<_>>()?;
+        tests.extend(gram.tests(&kernels, Statistic::U, bootstrap, &mut |_| {})?);
     }
     // The statistic itself is one of the draws under the null hypothesis.
     let sorted: Vec<Vec<f64>> = tests

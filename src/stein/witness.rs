@@ -26,18 +26,8 @@ impl<T: Real> Gram<T> {
     /// If shapes differ, y is not finite or not on the sphere, or for a metric or the arc-cosine kernel in R^d.
     pub fn witness(&self, x: Rows<'_, T>, score: Rows<'_, T>, y: Rows<'_, T>) -> Result<Vec<T>> {
         let (n, d, m) = (self.points(), self.dim(), y.rows());
-        for (what, rows, got) in [("x", n, x), ("scores", n, score), ("y", m, y)] {
-            if (got.rows(), got.cols()) != (rows, d) {
-                let shape = format!("{} x {}", got.rows(), got.cols());
-                return Err(ShapeError::new(what, format!("{rows} x {d}"), shape).into());
-            }
-        }
-        check_finite("the points of the witness", y)?;
+        let (radial, linear) = self.check_witness(x, score, y)?;
         let sphere = self.kernel().space == Space::Sphere;
-        if sphere {
-            check_on_sphere("the points of the witness", y)?;
-        }
-        let (radial, linear) = self.parts()?;
         // Sums of products with x lose least when x is centred.
         let mut mean = vec![T::ZERO; d];
         if !sphere {
@@ -128,6 +118,27 @@ impl<T: Real> Gram<T> {
         Ok(gradient)
     }
 
+    /// Checks what a witness function is asked about, and returns the kernel's parts.
+    pub(super) fn check_witness(
+        &self,
+        x: Rows<'_, T>,
+        score: Rows<'_, T>,
+        y: Rows<'_, T>,
+    ) -> Result<(bool, bool)> {
+        let (n, d) = (self.points(), self.dim());
+        for (what, rows, got) in [("x", n, x), ("scores", n, score), ("y", y.rows(), y)] {
+            if (got.rows(), got.cols()) != (rows, d) {
+                let shape = format!("{} x {}", got.rows(), got.cols());
+                return Err(ShapeError::new(what, format!("{rows} x {d}"), shape).into());
+            }
+        }
+        check_finite("the points of the witness", y)?;
+        if self.kernel().space == Space::Sphere {
+            check_on_sphere("the points of the witness", y)?;
+        }
+        self.parts()
+    }
+
     /// Whether the kernel has a part that is a function of the distance (on the sphere, it is one) and a linear one in R^d.
     fn parts(&self) -> Result<(bool, bool)> {
         let parts = match (self.kernel().base, self.kernel().space) {
@@ -144,7 +155,7 @@ impl<T: Real> Gram<T> {
     }
 
     /// a, which is s in R^d and s - (d-1) x on the sphere.
-    fn drift(&self, x: Rows<'_, T>, score: Rows<'_, T>) -> Vec<T> {
+    pub(super) fn drift(&self, x: Rows<'_, T>, score: Rows<'_, T>) -> Vec<T> {
         let curvature = match self.kernel().space {
             Space::Flat => T::ZERO,
             Space::Sphere => T::from_f64(self.dim() as f64 - 1.0),
@@ -183,15 +194,15 @@ impl<T: Real> Gram<T> {
         v: Rows<'_, T>,
     ) -> Result<Vec<T>> {
         let (n, m, r) = (self.points(), others.len(), v.cols());
+        let kernel = Kernel { quantity, ..self.kernel() };
         let mut out = vec![T::ZERO; m * r];
         let items = RowsMut::new(&mut out, m, r)?.into_blocks(TILE).enumerate().collect();
         parallel::for_each(items, |(i, out): (usize, RowsMut<'_, T>), scratch| {
             let block = Block {
-                kernel: Kernel { quantity, ..self.kernel() },
                 rows: (others, i * TILE..i * TILE + out.rows()),
                 cols: (self.laid_out(), 0..n),
             };
-            stein::product(self.isa(), block, v, out, scratch);
+            stein::product(self.isa(), kernel, block, v, out, scratch);
         });
         Ok(out)
     }

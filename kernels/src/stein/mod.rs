@@ -300,8 +300,6 @@ impl<T: Real> Points<T> {
 /// Ranges start at multiples of [`TILE`].
 #[derive(Clone, Debug)]
 pub struct Block<'a, T> {
-    /// The Stein kernel.
-    pub kernel: Kernel<T>,
     /// Points of the rows.
     pub rows: (&'a Points<T>, Range<usize>),
     /// Points of the columns.
@@ -309,7 +307,7 @@ pub struct Block<'a, T> {
 }
 
 impl<T: Real> Block<'_, T> {
-    fn check(&self) {
+    fn check(&self, kernels: &[Kernel<T>]) {
         let ((rows, r), (cols, c)) = (&self.rows, &self.cols);
         assert_eq!((rows.dim, rows.kind), (cols.dim, cols.kind), "points of one kind");
         assert_eq!(rows.trace, cols.trace, "points of one metric");
@@ -317,8 +315,12 @@ impl<T: Real> Block<'_, T> {
             assert!(range.start <= range.end && range.end <= points.len, "{range:?} of the points");
             assert!(range.start.is_multiple_of(TILE), "{range:?} starts within a tile");
         }
-        let (kernel, kind) = (self.kernel, rows.kind);
-        assert!(kernel.layout(kind).is_some(), "{kernel:?} at points made for another: {kind:?}");
+        let layout = |kernel: &Kernel<T>| kernel.layout(rows.kind);
+        assert!(!kernels.is_empty(), "at least one kernel");
+        for kernel in kernels {
+            assert!(layout(kernel).is_some(), "{kernel:?} at points for another: {:?}", rows.kind);
+            assert_eq!(layout(kernel), layout(&kernels[0]), "kernels with the same sums");
+        }
     }
 }
 
@@ -328,11 +330,17 @@ impl<T: Real> Block<'_, T> {
 ///
 /// # Panics
 /// If shapes do not fit, or ranges do not start at tiles.
-pub fn write<T: Real>(isa: Isa, block: Block<'_, T>, out: RowsMut<'_, T>, scratch: &mut Scratch) {
-    block.check();
+pub fn write<T: Real>(
+    isa: Isa,
+    kernel: Kernel<T>,
+    block: Block<'_, T>,
+    out: RowsMut<'_, T>,
+    scratch: &mut Scratch,
+) {
+    block.check(&[kernel]);
     let shape = (block.rows.1.len(), block.cols.1.len());
     assert_eq!((out.rows(), out.cols()), shape, "shape of the output");
-    T::stein(isa, simd::Work { block, what: simd::What::Write(out), scratch });
+    T::stein(isa, simd::Work { kernels: &[kernel], block, what: simd::What::Write(out), scratch });
 }
 
 /// Sums of the block's rows and columns are added to what is there.
@@ -341,15 +349,24 @@ pub fn write<T: Real>(isa: Isa, block: Block<'_, T>, out: RowsMut<'_, T>, scratc
 /// As [`write()`].
 pub fn sums<T: Real>(
     isa: Isa,
+    kernel: Kernel<T>,
     block: Block<'_, T>,
     row_sums: &mut [f64],
     col_sums: &mut [f64],
     scratch: &mut Scratch,
 ) {
-    block.check();
+    block.check(&[kernel]);
     assert_eq!(row_sums.len(), block.rows.1.len(), "length of row_sums");
     assert_eq!(col_sums.len(), block.cols.1.len(), "length of col_sums");
-    T::stein(isa, simd::Work { block, what: simd::What::Sums { row_sums, col_sums }, scratch });
+    T::stein(
+        isa,
+        simd::Work {
+            kernels: &[kernel],
+            block,
+            what: simd::What::Sums { row_sums, col_sums },
+            scratch,
+        },
+    );
 }
 
 /// Adds the product of the block with a matrix: `out[i] += Σ_j u(x_i, y_j) v_j`. `v` has a row for each column of the block.
@@ -358,16 +375,20 @@ pub fn sums<T: Real>(
 /// As [`write()`].
 pub fn product<T: Real>(
     isa: Isa,
+    kernel: Kernel<T>,
     block: Block<'_, T>,
     v: Rows<'_, T>,
     out: RowsMut<'_, T>,
     scratch: &mut Scratch,
 ) {
-    block.check();
+    block.check(&[kernel]);
     assert_eq!(v.rows(), block.cols.1.len(), "rows of v against the columns of the block");
     let shape = (block.rows.1.len(), v.cols());
     assert_eq!((out.rows(), out.cols()), shape, "shape of the output");
-    T::stein(isa, simd::Work { block, what: simd::What::Product { v, out }, scratch });
+    T::stein(
+        isa,
+        simd::Work { kernels: &[kernel], block, what: simd::What::Product { v, out }, scratch },
+    );
 }
 
 /// One sign for each point and draw, in bits: bit b of a point's words is set where the sign of draw b is negative.
@@ -412,22 +433,26 @@ impl Signs {
 }
 
 /// Sums with signs: `out[b] += Σ_ij W_bi W_bj u(x_i, y_j)`, where rows and columns take their signs by their numbers among
-/// their points.
+/// their points; for one kernel after the other, from the same sums over coordinates.
 ///
 /// # Panics
-/// As [`write()`], or if there are not enough signs.
+/// As [`write()`], if there are not enough signs, or if kernels need different sums.
 pub fn signed_sums<T: Real>(
     isa: Isa,
+    kernels: &[Kernel<T>],
     block: Block<'_, T>,
     signs: &Signs,
     out: &mut [f64],
     scratch: &mut Scratch,
 ) {
-    block.check();
-    assert_eq!(out.len(), signs.draws, "length of the output against the draws");
+    block.check(kernels);
+    assert_eq!(out.len(), kernels.len() * signs.draws, "length of the output against the draws");
     let points = block.rows.1.end.max(block.cols.1.end);
     assert!(points <= signs.points, "signs for {points} points");
-    T::stein(isa, simd::Work { block, what: simd::What::SignedSums { signs, out }, scratch });
+    T::stein(
+        isa,
+        simd::Work { kernels, block, what: simd::What::SignedSums { signs, out }, scratch },
+    );
 }
 
 /// Values of pairs: `out[i] = u(x_i, y_i)`; the diagonal, if both are the same.
@@ -436,11 +461,16 @@ pub fn signed_sums<T: Real>(
 /// If shapes do not fit.
 pub fn pairs<T: Real>(isa: Isa, kernel: Kernel<T>, x: &Points<T>, y: &Points<T>, out: &mut [T]) {
     let (rows, cols) = ((x, 0..x.len), (y, 0..y.len));
-    let block = Block { kernel, rows, cols };
-    block.check();
+    let block = Block { rows, cols };
+    block.check(&[kernel]);
     assert_eq!((x.len, out.len()), (y.len, y.len), "pairs and their values");
     T::stein(
         isa,
-        simd::Work { block, what: simd::What::Pairs(out), scratch: &mut Scratch::default() },
+        simd::Work {
+            kernels: &[kernel],
+            block,
+            what: simd::What::Pairs(out),
+            scratch: &mut Scratch::default(),
+        },
     );
 }

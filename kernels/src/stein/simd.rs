@@ -1,6 +1,9 @@
 //! [`reference`](super::reference) in lanes: columns of the Gram matrix in lanes, a few rows at a time.
 
-use super::{Base, Block, Layout, Points, Quantity, Radial, Signs, TILE, group, reference};
+use super::{
+    Base, Block, Kernel as SteinKernel, Layout, Points, Quantity, Radial, Signs, TILE, group,
+    reference,
+};
 use crate::{
     Isa, Real, Rows, RowsMut, Scratch,
     chain::Space,
@@ -11,6 +14,8 @@ use std::{f64::consts::FRAC_1_PI, ops::Range};
 
 /// What is to be done with a block.
 pub struct Work<'a, T> {
+    /// One, but for sums with signs.
+    pub kernels: &'a [SteinKernel<T>],
     pub block: Block<'a, T>,
     pub what: What<'a, T>,
     pub scratch: &'a mut Scratch,
@@ -60,7 +65,7 @@ impl<T: Real> Kernel<T> for Work<'_, T> {
 
     #[inline(always)]
     fn run<L: Lanes<T>>(self, simd: L) {
-        let layout = self.block.kernel.layout(self.block.rows.0.kind).expect("checked before");
+        let layout = self.kernels[0].layout(self.block.rows.0.kind).expect("checked before");
         // As many rows as leave registers for the coordinates, and divide a group.
         match (layout, L::REGISTERS) {
             (Layout::Distances, 32..) => self.with::<L, DISTANCES, 2, 8>(simd),
@@ -82,14 +87,15 @@ impl<T: Real> Kernel<T> for Work<'_, T> {
 impl<T: Real> Work<'_, T> {
     #[inline(always)]
     fn with<L: Lanes<T>, const F: u8, const A: usize, const R: usize>(self, simd: L) {
-        let Self { block, mut what, scratch } = self;
-        let profile = profile(simd, &block);
-        let pairs = Pairs { profile, rows: block.rows.0, cols: block.cols.0 };
+        let Self { kernels, block, mut what, scratch } = self;
+        let trace = block.rows.0.trace;
+        let profiles: Vec<_> = kernels.iter().map(|&kernel| profile(simd, kernel, trace)).collect();
+        let pairs = Pairs { profiles: &profiles, rows: block.rows.0, cols: block.cols.0 };
         if let What::Pairs(out) = what {
             return pairs.each::<L, F, A>(simd, out);
         }
         let [tile, factor, products] = scratch.buffers::<L::Vector, 3>([
-            TILE * TILE / L::LANES,
+            kernels.len() * TILE * TILE / L::LANES,
             TILE * CHUNK / size_of::<L::Vector>(),
             TILE * CHUNK / size_of::<L::Vector>(),
         ]);
@@ -115,7 +121,10 @@ impl<T: Real> Work<'_, T> {
                     product(simd, tile, size.0, &v, (factor, products), out, i);
                 }
                 What::SignedSums { signs, out } => {
-                    signed_sums(simd, tile, (row, col), size, signs, (factor, products), out);
+                    let tiles = tile.chunks_exact(TILE * TILE / L::LANES);
+                    for (tile, out) in tiles.zip(out.chunks_exact_mut(signs.draws().max(1))) {
+                        signed_sums(simd, tile, (row, col), size, signs, (factor, products), out);
+                    }
                 }
                 What::Pairs(_) => unreachable!("done above"),
             }
@@ -172,8 +181,8 @@ fn negated<T: Real, L: Lanes<T>>(simd: L, a: L::Vector) -> L::Vector {
 }
 
 #[inline(always)]
-fn profile<T: Real, L: Lanes<T>>(simd: L, block: &Block<'_, T>) -> Profile<L::Vector> {
-    let (radial, linear) = match block.kernel.base {
+fn profile<T: Real, L: Lanes<T>>(simd: L, kernel: SteinKernel<T>, trace: T) -> Profile<L::Vector> {
+    let (radial, linear) = match kernel.base {
         Base::Radial(radial) => (Some(radial), false),
         Base::Linear => (None, true),
         Base::RadialLinear(radial) => (Some(radial), true),
@@ -194,12 +203,12 @@ fn profile<T: Real, L: Lanes<T>>(simd: L, block: &Block<'_, T>) -> Profile<L::Ve
         }),
     };
     Profile {
-        space: block.kernel.space,
+        space: kernel.space,
         radial,
         linear,
-        arc_cosine: block.kernel.base == Base::ArcCosine,
-        quantity: block.kernel.quantity,
-        trace: simd.splat(block.rows.0.trace),
+        arc_cosine: kernel.base == Base::ArcCosine,
+        quantity: kernel.quantity,
+        trace: simd.splat(trace),
     }
 }
 
@@ -341,16 +350,16 @@ fn value<T: Real, L: Lanes<T>, const F: u8>(
     }
 }
 
-/// Pairs of points under a kernel.
+/// Pairs of points under kernels.
 struct Pairs<'a, T, V> {
-    profile: Profile<V>,
+    profiles: &'a [Profile<V>],
     rows: &'a Points<T>,
     cols: &'a Points<T>,
 }
 
 impl<T: Real, V: bytemuck::Pod> Pairs<'_, T, V> {
-    /// The tile of `rows` by `cols` pairs that starts at pair `(row, col)`, in rows of [`TILE`]; zeros fill the last register
-    /// of a row.
+    /// The tile of `rows` by `cols` pairs that starts at pair `(row, col)`, in rows of [`TILE`], one for each kernel; zeros fill
+    /// the last register of a row.
     #[inline(always)]
     fn tile<L: Lanes<T, Vector = V>, const F: u8, const A: usize, const R: usize>(
         &self,
@@ -412,12 +421,14 @@ impl<T: Real, V: bytemuck::Pod> Pairs<'_, T, V> {
         let y = [register(&columns[len..]), register(&columns[len + group..])];
         for r in 0..R {
             let x = [simd.splat(rows[len + r]), simd.splat(rows[len + group + r])];
-            let mut u = [value::<T, L, F>(simd, &self.profile, &sums[r], [x, y])];
-            let u: &mut [T] = bytemuck::cast_slice_mut(&mut u);
-            if width < L::LANES {
-                u[width..].fill(T::ZERO);
+            for (k, profile) in self.profiles.iter().enumerate() {
+                let mut u = [value::<T, L, F>(simd, profile, &sums[r], [x, y])];
+                let u: &mut [T] = bytemuck::cast_slice_mut(&mut u);
+                if width < L::LANES {
+                    u[width..].fill(T::ZERO);
+                }
+                out[(k * TILE + r) * TILE..][..L::LANES].copy_from_slice(u);
             }
-            out[r * TILE..][..L::LANES].copy_from_slice(u);
         }
     }
 
@@ -444,7 +455,7 @@ impl<T: Real, V: bytemuck::Pod> Pairs<'_, T, V> {
             }
             let x = [register(&rows[len..]), register(&rows[len + group..])];
             let y = [register(&cols[len..]), register(&cols[len + group..])];
-            let u = [value::<T, L, F>(simd, &self.profile, &sums, [x, y])];
+            let u = [value::<T, L, F>(simd, &self.profiles[0], &sums, [x, y])];
             out.copy_from_slice(&bytemuck::cast_slice(&u)[..out.len()]);
         }
     }
