@@ -89,8 +89,11 @@ impl<T: Real> Work<'_, T> {
     fn with<L: Lanes<T>, const F: u8, const A: usize, const R: usize>(self, simd: L) {
         let Self { kernels, block, mut what, scratch } = self;
         let trace = block.rows.0.trace;
-        let profiles: Vec<_> = kernels.iter().map(|&kernel| profile(simd, kernel, trace)).collect();
-        let pairs = Pairs { profiles: &profiles, rows: block.rows.0, cols: block.cols.0 };
+        let others: Vec<_> =
+            kernels[1..].iter().map(|&kernel| profile(simd, kernel, trace)).collect();
+        let profile = profile(simd, kernels[0], trace);
+        let (rows, cols) = (block.rows.0, block.cols.0);
+        let pairs = Pairs { profile, others: &others, rows, cols };
         if let What::Pairs(out) = what {
             return pairs.each::<L, F, A>(simd, out);
         }
@@ -104,7 +107,11 @@ impl<T: Real> Work<'_, T> {
         for (i, j) in reference::tiles(rows.len(), cols.len()) {
             let (row, col) = (rows.start + i, cols.start + j);
             let size = (TILE.min(rows.end - row), TILE.min(cols.end - col));
-            pairs.tile::<L, F, A, R>(simd, (row, col), size, bytemuck::cast_slice_mut(tile));
+            let out = bytemuck::cast_slice_mut(tile);
+            match others.is_empty() {
+                true => pairs.tile::<L, F, A, R, false>(simd, (row, col), size, out),
+                false => pairs.tile::<L, F, A, R, true>(simd, (row, col), size, out),
+            }
             match &mut what {
                 What::Write(out) => {
                     let tile: &[T] = bytemuck::cast_slice(tile);
@@ -352,7 +359,9 @@ fn value<T: Real, L: Lanes<T>, const F: u8>(
 
 /// Pairs of points under kernels.
 struct Pairs<'a, T, V> {
-    profiles: &'a [Profile<V>],
+    profile: Profile<V>,
+    /// More kernels; loops that know of one alone are quicker.
+    others: &'a [Profile<V>],
     rows: &'a Points<T>,
     cols: &'a Points<T>,
 }
@@ -361,7 +370,13 @@ impl<T: Real, V: bytemuck::Pod> Pairs<'_, T, V> {
     /// The tile of `rows` by `cols` pairs that starts at pair `(row, col)`, in rows of [`TILE`], one for each kernel; zeros fill
     /// the last register of a row.
     #[inline(always)]
-    fn tile<L: Lanes<T, Vector = V>, const F: u8, const A: usize, const R: usize>(
+    fn tile<
+        L: Lanes<T, Vector = V>,
+        const F: u8,
+        const A: usize,
+        const R: usize,
+        const MANY: bool,
+    >(
         &self,
         simd: L,
         (row, col): (usize, usize),
@@ -378,10 +393,10 @@ impl<T: Real, V: bytemuck::Pod> Pairs<'_, T, V> {
                 let left = (group - (row + i) % group).min(rows - i);
                 let out = &mut out[i * TILE + j..];
                 if left >= R {
-                    self.strip::<L, F, A, R>(simd, row + i, columns, cols - j, out);
+                    self.strip::<L, F, A, R, MANY>(simd, row + i, columns, cols - j, out);
                     i += R;
                 } else {
-                    self.strip::<L, F, A, 1>(simd, row + i, columns, cols - j, out);
+                    self.strip::<L, F, A, 1, MANY>(simd, row + i, columns, cols - j, out);
                     i += 1;
                 }
             }
@@ -390,7 +405,13 @@ impl<T: Real, V: bytemuck::Pod> Pairs<'_, T, V> {
 
     /// `R` rows of the points from number `row` on with a register of columns.
     #[inline(always)]
-    fn strip<L: Lanes<T, Vector = V>, const F: u8, const A: usize, const R: usize>(
+    fn strip<
+        L: Lanes<T, Vector = V>,
+        const F: u8,
+        const A: usize,
+        const R: usize,
+        const MANY: bool,
+    >(
         &self,
         simd: L,
         row: usize,
@@ -421,13 +442,19 @@ impl<T: Real, V: bytemuck::Pod> Pairs<'_, T, V> {
         let y = [register(&columns[len..]), register(&columns[len + group..])];
         for r in 0..R {
             let x = [simd.splat(rows[len + r]), simd.splat(rows[len + group + r])];
-            for (k, profile) in self.profiles.iter().enumerate() {
-                let mut u = [value::<T, L, F>(simd, profile, &sums[r], [x, y])];
+            let mut put = |k: usize, u: L::Vector| {
+                let mut u = [u];
                 let u: &mut [T] = bytemuck::cast_slice_mut(&mut u);
                 if width < L::LANES {
                     u[width..].fill(T::ZERO);
                 }
                 out[(k * TILE + r) * TILE..][..L::LANES].copy_from_slice(u);
+            };
+            put(0, value::<T, L, F>(simd, &self.profile, &sums[r], [x, y]));
+            if MANY {
+                for (k, profile) in self.others.iter().enumerate() {
+                    put(k + 1, value::<T, L, F>(simd, profile, &sums[r], [x, y]));
+                }
             }
         }
     }
@@ -455,7 +482,7 @@ impl<T: Real, V: bytemuck::Pod> Pairs<'_, T, V> {
             }
             let x = [register(&rows[len..]), register(&rows[len + group..])];
             let y = [register(&cols[len..]), register(&cols[len + group..])];
-            let u = [value::<T, L, F>(simd, &self.profiles[0], &sums, [x, y])];
+            let u = [value::<T, L, F>(simd, &self.profile, &sums, [x, y])];
             out.copy_from_slice(&bytemuck::cast_slice(&u)[..out.len()]);
         }
     }
