@@ -47,20 +47,21 @@ mod tests {
 
     #[test]
     fn rows_become_unit_vectors_at_any_scale() {
-        let mut x = Matrix { data: vec![0.0, 1e200, 5e-324, 0.0, 3.0, -4.0], rows: 3, cols: 2 };
+        let mut x =
+            Matrix { data: vec![0.0, 1e200, 5e-324, 0.0, 3.0, -4.0].into(), rows: 3, cols: 2 };
         assert_eq!(first_off(&x), Some((0, 1e200)));
         normalise(&mut x).unwrap();
         assert_eq!(first_off(&x), None);
         assert_eq!(x.data, [0.0, 1.0, 1.0, 0.0, 0.6, -0.8]);
-        let mut x = Matrix { data: vec![1.0f32, 0.0, 0.0, -0.0], rows: 2, cols: 2 };
+        let mut x = Matrix { data: vec![1.0f32, 0.0, 0.0, -0.0].into(), rows: 2, cols: 2 };
         assert_eq!(normalise(&mut x), Err(1));
     }
 
     #[test]
     fn rows_with_nan_pass() {
-        assert_eq!(first_off(&Matrix { data: vec![f64::NAN, 2.0], rows: 1, cols: 2 }), None);
+        assert_eq!(first_off(&Matrix { data: vec![f64::NAN, 2.0].into(), rows: 1, cols: 2 }), None);
         assert_eq!(norm(&[3.0f32, -4.0]), 5.0);
-        let infinite = Matrix { data: vec![f64::INFINITY, 2.0], rows: 1, cols: 2 };
+        let infinite = Matrix { data: vec![f64::INFINITY, 2.0].into(), rows: 1, cols: 2 };
         assert_eq!(first_off(&infinite), Some((0, f64::INFINITY)));
     }
 }

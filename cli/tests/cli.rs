@@ -17,7 +17,7 @@ const D: usize = 5;
 
 fn model(domain: Domain, base_scale: Option<f64>, bias: bool) -> ModelFile<f64> {
     ModelFile {
-        theta: Matrix { data: numbers(M * D, 1.0), rows: M, cols: D },
+        theta: Matrix { data: numbers(M * D, 1.0).into(), rows: M, cols: D },
         w: numbers(M, 2.0),
         b: bias.then(|| numbers(M, 3.0)),
         domain,
@@ -110,7 +110,7 @@ fn energy_and_score_follow_the_definition() {
                     _ => {
                         let got: Matrix<f64> = io::read_matrix(&dir.join("o.npy")).unwrap();
                         assert_eq!(vec![got.rows, got.cols], shape);
-                        got.data
+                        got.data.to_vec()
                     }
                 };
                 close(&got, want, tolerance);

@@ -54,7 +54,7 @@ fn inputs() -> TempDir {
         [("plain.safetensors", Domain::Euclidean), ("sphere.safetensors", Domain::Sphere)]
     {
         let model = ModelFile {
-            theta: Matrix { data: numbers(7 * D, 2.0), rows: 7, cols: D },
+            theta: Matrix { data: numbers(7 * D, 2.0).into(), rows: 7, cols: D },
             w: numbers(7, 3.0),
             b: None,
             domain,
@@ -203,7 +203,7 @@ fn results_are_those_of_the_library() {
         let gram = Gram::new(&kernel, x, s).unwrap();
         let input = ["--data", data, "--scores", scores, "--domain", domain];
         succeed(dir.path(), &[&["gram", "--out", "h.npy"], &input[..]].concat());
-        assert_eq!(matrix(&dir, "h.npy").data, gram.matrix().unwrap());
+        assert_eq!(matrix(&dir, "h.npy").data.to_vec(), gram.matrix().unwrap());
         let report = json(
             dir.path(),
             &[&["thin", "--points", "9", "--out", "i.npy", "--csv", "t.csv"], &input[..]].concat(),

@@ -47,7 +47,9 @@ pub fn parse_matrix<T: Element>(path: &Path, bytes: &[u8]) -> Result<Matrix<T>, 
         }
     }
     match cols {
-        Some(cols) if !data.is_empty() => Ok(Matrix { rows: data.len() / cols, cols, data }),
+        Some(cols) if !data.is_empty() => {
+            Ok(Matrix { rows: data.len() / cols, cols, data: data.into() })
+        }
         _ => Err(Error::NoData { path: path.into() }),
     }
 }
@@ -56,7 +58,7 @@ pub fn parse_matrix<T: Element>(path: &Path, bytes: &[u8]) -> Result<Matrix<T>, 
 pub fn parse_vector<T: Element>(path: &Path, bytes: &[u8]) -> Result<Vec<T>, Error> {
     let Matrix { data, rows, cols } = parse_matrix(path, bytes)?;
     if rows == 1 || cols == 1 {
-        return Ok(data);
+        return Ok(data.to_vec());
     }
     let found = format!("{rows} rows of {cols} fields");
     Err(Error::Shape { path: path.into(), expected: "one column or one row", found })
@@ -111,7 +113,7 @@ mod tests {
 
     #[test]
     fn header_is_optional() {
-        let want = Matrix { data: vec![1.0, 2.0, 3.0, 4.0], rows: 2, cols: 2 };
+        let want = Matrix { data: vec![1.0, 2.0, 3.0, 4.0].into(), rows: 2, cols: 2 };
         for text in [
             "1,2\n3,4\n",
             "x,y\n1,2\n3,4",

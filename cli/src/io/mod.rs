@@ -5,11 +5,13 @@
 //! file plus 64 KiB. Files appear whole or not at all, see [`write_atomic`].
 
 pub mod csv;
+mod data;
 mod error;
 pub mod model;
 pub mod npy;
 mod number;
 
+pub use data::Data;
 pub use error::Error;
 pub use number::{Element, Stored};
 
@@ -21,9 +23,9 @@ use std::{
 
 /// Numbers in rows and columns, row by row.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Matrix<T> {
+pub struct Matrix<T: Element> {
     /// All rows, one after the other.
-    pub data: Vec<T>,
+    pub data: Data<T>,
     /// Number of rows.
     pub rows: usize,
     /// Numbers in each row.
@@ -48,12 +50,13 @@ impl Format {
 
 /// Reads a table from a `.npy` or `.csv` file; see [`npy`] and [`csv`] for what is accepted.
 ///
-/// Not-a-number and infinity are accepted, a finite number too large for `T` is an error.
+/// Not-a-number and infinity are accepted, a finite number too large for `T` is an error. A `.npy` file of `T` in this machine's
+/// order is mapped into memory, not copied.
 pub fn read_matrix<T: Element>(path: &Path) -> Result<Matrix<T>, Error> {
     match Format::of(path)? {
         Format::Npy => {
             let (file, len) = open(path)?;
-            npy::parse_matrix(path, file, len)
+            npy::read_matrix(path, file, len)
         }
         Format::Csv => csv::parse_matrix(path, &read_all(path)?),
     }

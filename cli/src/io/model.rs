@@ -36,7 +36,7 @@ const FORMAT: &str = "gibbsite-1";
 
 /// A shallow ReLU energy as it is stored.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ModelFile<T> {
+pub struct ModelFile<T: Element> {
     /// Directions of the neurons, one per row.
     pub theta: Matrix<T>,
     /// Weights of the neurons.
@@ -127,7 +127,7 @@ pub fn parse<T: Element>(
             _ => b = Some(values),
         }
     }
-    let theta = Matrix { data: theta, rows: m, cols: d };
+    let theta = Matrix { data: theta.into(), rows: m, cols: d };
     Ok(ModelFile { theta, w, b, domain, base_scale, beta })
 }
 
@@ -468,7 +468,7 @@ mod tests {
     fn example() -> ModelFile<f64> {
         ModelFile {
             theta: Matrix {
-                data: vec![0.1, -0.0, 1e-300, 1.0 / 3.0, f64::MAX, 2.0],
+                data: vec![0.1, -0.0, 1e-300, 1.0 / 3.0, f64::MAX, 2.0].into(),
                 rows: 2,
                 cols: 3,
             },
@@ -503,7 +503,7 @@ mod tests {
         for space in ["", "   "] {
             let bytes = file(&[&format!("{space}{METADATA}"), B, THETA, W], &data);
             let got = read::<f32>(&bytes).unwrap();
-            assert_eq!(got.theta, Matrix { data: vec![1.5, -2.0], rows: 1, cols: 2 });
+            assert_eq!(got.theta, Matrix { data: vec![1.5, -2.0].into(), rows: 1, cols: 2 });
             assert_eq!((got.w, got.b), (vec![3.0], Some(vec![0.1])));
             assert_eq!((got.domain, got.base_scale, got.beta), (Domain::Sphere, None, 1.0));
         }

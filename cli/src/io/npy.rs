@@ -5,11 +5,13 @@
 //! knows the three keys of the format, never recurses and allocates nothing but error messages.
 
 use super::{
-    Element, Error, Matrix, Stored,
+    Data, Element, Error, Matrix, Stored,
     error::clip_bytes,
     number::{self, Kind},
 };
+use filebuffer::FileBuffer;
 use std::{
+    fs::File,
     io::{self, Read, Write},
     path::Path,
 };
@@ -25,12 +27,26 @@ pub fn parse_matrix<T: Element>(
     len: u64,
 ) -> Result<Matrix<T>, Error> {
     let header = read_header(path, &mut input, len)?;
-    let (rows, cols) = match (header.ndim, header.shape) {
-        (2, [rows, cols]) => (rows, cols),
-        _ => return Err(header.wrong_shape(path, "a 2-D array")),
-    };
-    let data = header.read_data(path, &mut input)?;
-    Ok(Matrix { data, rows, cols })
+    let [rows, cols] = header.matrix(path)?;
+    Ok(Matrix { data: header.read_data(path, &mut input)?.into(), rows, cols })
+}
+
+/// Reads a 2-D array from a file of `len` bytes, or maps it if its numbers lie there as in memory.
+pub fn read_matrix<T: Element>(path: &Path, mut file: File, len: u64) -> Result<Matrix<T>, Error> {
+    let header = read_header(path, &mut file, len)?;
+    let [rows, cols] = header.matrix(path)?;
+    if header.kind == T::KIND && !header.big_endian && !header.fortran_order {
+        let map =
+            FileBuffer::open(path).map_err(|source| Error::Read { path: path.into(), source })?;
+        // As checked with the header, the numbers are the last of the file.
+        let start = len as usize - header.count * size_of::<T>();
+        if map.len() as u64 == len
+            && let Some(data) = Data::mapped(map, start)
+        {
+            return Ok(Matrix { data, rows, cols });
+        }
+    }
+    Ok(Matrix { data: header.read_data(path, &mut file)?.into(), rows, cols })
 }
 
 /// Reads a vector from `input`, which holds the `len` bytes of a file called `path`: an array of
@@ -98,6 +114,14 @@ struct Header {
 }
 
 impl Header {
+    /// Rows and columns.
+    fn matrix(&self, path: &Path) -> Result<[usize; 2], Error> {
+        match self.ndim {
+            2 => Ok(self.shape),
+            _ => Err(self.wrong_shape(path, "a 2-D array")),
+        }
+    }
+
     fn wrong_shape(&self, path: &Path, expected: &'static str) -> Error {
         let found = match (self.ndim, self.shape) {
             (1, [n, _]) => format!("shape ({n},)"),
@@ -395,7 +419,10 @@ mod tests {
             b"?\x80\x00\x00@\x80\x00\x00@\x00\x00\x00@\xa0\x00\x00@@\x00\x00@\xd0\x00\x00",
         );
         let got = matrix::<f32>(&bytes).unwrap();
-        assert_eq!(got, Matrix { data: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.5], rows: 2, cols: 3 });
+        assert_eq!(
+            got,
+            Matrix { data: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.5].into(), rows: 2, cols: 3 }
+        );
 
         let bytes = numpy(
             b"\x93NUMPY\x02\x00t\x00\x00\x00\
@@ -455,7 +482,7 @@ mod tests {
         ] {
             for version in 1..=3 {
                 let got = matrix::<f64>(&file(version, header, &[7, 255])).unwrap();
-                assert_eq!(got, Matrix { data: vec![7.0, -1.0], rows: 1, cols: 2 });
+                assert_eq!(got, Matrix { data: vec![7.0, -1.0].into(), rows: 1, cols: 2 });
             }
         }
         // NumPy's own limit is lower.

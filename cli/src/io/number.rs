@@ -22,7 +22,8 @@ impl Element for f32 {}
 impl Element for f64 {}
 
 pub(super) mod sealed {
-    use std::str::FromStr;
+    use super::Kind;
+    use std::{fmt, str::FromStr};
 
     pub trait Stored: Copy {
         /// As NumPy names it.
@@ -30,8 +31,11 @@ pub(super) mod sealed {
         fn put(self, out: &mut Vec<u8>);
     }
 
-    pub trait Real: Stored + Default + Into<f64> + FromStr {
+    pub trait Real:
+        Stored + bytemuck::Pod + Default + fmt::Debug + Into<f64> + FromStr + PartialEq
+    {
         const NAME: &'static str;
+        const KIND: Kind;
         /// As safetensors names it.
         const SAFETENSORS: &'static str;
         fn from_i64(x: i64) -> Self;
@@ -54,9 +58,10 @@ pub(super) mod sealed {
     stored!(f32: "<f4", f64: "<f8", i64: "<i8");
 
     macro_rules! real {
-        ($($ty:ident: $safetensors:literal),*) => {$(
+        ($($ty:ident: $kind:ident, $safetensors:literal);*) => {$(
             impl Real for $ty {
                 const NAME: &'static str = stringify!($ty);
+                const KIND: Kind = Kind::$kind;
                 const SAFETENSORS: &'static str = $safetensors;
                 fn from_i64(x: i64) -> Self {
                     x as $ty
@@ -73,12 +78,12 @@ pub(super) mod sealed {
             }
         )*};
     }
-    real!(f32: "F32", f64: "F64");
+    real!(f32: F32, "F32"; f64: F64, "F64");
 }
 
 /// Element types of the file formats.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Kind {
+pub enum Kind {
     I8,
     I16,
     I32,

@@ -63,7 +63,7 @@ pub fn grad<T: Number>(args: &GradArgs, context: Context) -> Result<()> {
     let mut grad = model.zero_grad();
     model.param_grad(rows(&data)?, weights.as_deref(), &mut grad)?;
     let seconds = start.elapsed().as_secs_f64();
-    let theta = Matrix { data: grad.theta, rows: model.neurons(), cols: model.dim() };
+    let theta = Matrix { data: grad.theta.into(), rows: model.neurons(), cols: model.dim() };
     io::model::write_gradient(&args.out, &grad.w, &theta, grad.bias.as_deref())?;
     report("grad", &data, &args.out, seconds, Vec::new(), context)
 }
@@ -93,7 +93,7 @@ struct Report {
     warnings: Vec<String>,
 }
 
-fn report<T>(
+fn report<T: Number>(
     what: &str,
     data: &Matrix<T>,
     out: &Path,

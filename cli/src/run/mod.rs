@@ -193,7 +193,7 @@ fn check_file(flag: &str, out: &Path, extension: &str) -> Result<()> {
 }
 
 /// A matrix as the library sees it.
-fn rows<T>(x: &Matrix<T>) -> Result<Rows<'_, T>> {
+fn rows<T: Number>(x: &Matrix<T>) -> Result<Rows<'_, T>> {
     Ok(Rows::new(&x.data, x.rows, x.cols).map_err(gibbsite::Error::from)?)
 }
 

@@ -95,7 +95,7 @@ struct Report {
     out: String,
 }
 
-struct Text<'a, T> {
+struct Text<'a, T: Number> {
     report: &'a Report,
     problem: &'a Problem<T>,
     bytes: usize,

@@ -33,7 +33,7 @@ use std::{
 const PLOTTED: usize = 2_000;
 
 /// Points with scores and a kernel, checked.
-struct Problem<T> {
+struct Problem<T: Number> {
     data: Matrix<T>,
     gram: Gram<T>,
     kernel: Kernel,
@@ -192,7 +192,7 @@ fn load<T: Number>(
     let mut scores = vec![T::ZERO; data.data.len()];
     let out = RowsMut::new(&mut scores, data.rows, data.cols).map_err(gibbsite::Error::from)?;
     model.score(rows(&data)?, out).map_err(|error| Error::about(shown(&input.data), error))?;
-    let scores = Matrix { data: scores, rows: data.rows, cols: data.cols };
+    let scores = Matrix { data: scores.into(), rows: data.rows, cols: data.cols };
     Ok((data, scores, domain))
 }
 

@@ -270,7 +270,7 @@ fn samples<T: Number>(model: &ReluEnergy<T>, log_z: &LogZ<T>, seed: u64) -> Resu
     } else {
         log_z.resample(n, seed)
     };
-    let start = Matrix { data, rows: n, cols: d };
+    let start = Matrix { data: data.into(), rows: n, cols: d };
     let scale: f64 = model.base_scale().map_or(1.0, Into::into);
     let step = scale * scale / d as f64;
     let sampler = Sampler::mala(step).seed(seed ^ SAMPLE_SEED);

@@ -46,7 +46,7 @@ impl<T: Number> Problem<T> {
         let teacher =
             Teacher::named(name, *dim, seed).map_err(|error| Error::about("--dim", error))?;
         let draw = |n, set| -> Result<_> {
-            Ok(Matrix { data: teacher.sample(n, seed, set)?, rows: n, cols: *dim })
+            Ok(Matrix { data: teacher.sample(n, seed, set)?.into(), rows: n, cols: *dim })
         };
         Ok(Self {
             name: format!("teacher {name}"),
@@ -89,7 +89,8 @@ impl<T: Number> Problem<T> {
                 .iter()
                 .flat_map(|&row| &data.data[row * data.cols..][..data.cols])
                 .copied()
-                .collect(),
+                .collect::<Vec<_>>()
+                .into(),
             rows: rows.len(),
             cols: data.cols,
         };

@@ -278,7 +278,7 @@ impl<T: Number> Results<'_, T> {
 fn to_file<T: Number>(model: &ReluEnergy<T>) -> ModelFile<T> {
     ModelFile {
         theta: Matrix {
-            data: model.theta().as_slice().to_vec(),
+            data: model.theta().as_slice().to_vec().into(),
             rows: model.neurons(),
             cols: model.dim(),
         },
