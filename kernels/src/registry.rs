@@ -7,7 +7,9 @@
 use crate::{
     Isa, Real, Rows, RowsMut, Scratch, chain,
     chain::{Rule, Space},
-    elementary, noise, relu, stein,
+    elementary, noise, relu,
+    relu::Gate,
+    stein,
     stein::{Base, Block, Points, Quantity, Radial, Signs},
 };
 
@@ -115,6 +117,32 @@ macro_rules! chain_entry {
                 4 * product(shape) * (STEPS * drifts) as u64
             },
             bytes: |shape| bytes::<T>(chain_inputs(shape), chain_outputs(shape)),
+        }
+    };
+}
+
+/// Sums of what samples carry.
+macro_rules! carried_entry {
+    ($name:literal, $output:literal, $gate:expr, $roundings:expr) => {
+        Entry {
+            name: $name,
+            inputs: carried_inputs,
+            outputs: |shape| vec![matrix($output, shape.m, shape)],
+            run: |isa, call, scratch| {
+                let (theta, bias, x, v) = carried_of(call.shape, call.inputs);
+                let mut sum = matrix("", call.shape.m, call.shape).rows_mut(call.outputs[0]);
+                let panel = relu::Panel::carriers(isa, x, v, $gate, bias.is_some());
+                let panel = panel.expect("shapes that fit");
+                relu::carried_sums(&panel, theta, bias, &mut sum, scratch);
+            },
+            reference: |call| {
+                let (theta, bias, x, v) = carried_of(call.shape, call.inputs);
+                let sum = matrix("", call.shape.m, call.shape).rows_mut(call.outputs[0]);
+                relu::reference::carried_sums(theta, bias, x, v, $gate, sum);
+            },
+            roundings: $roundings,
+            flops: |shape| 4 * product(shape),
+            bytes: |shape| bytes::<T>(carried_inputs(shape), vec![matrix("", shape.m, shape)]),
         }
     };
 }
@@ -243,6 +271,12 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
             flops: |shape| 4 * product(shape),
             bytes: |shape| bytes::<T>(param_inputs(shape), param_outputs(shape)),
         },
+        carried_entry!("relu.step_sums", "step_sum", Gate::Step, |shape| vec![sum_roundings(
+            shape.n
+        )]),
+        carried_entry!("relu.relu_sums", "relu_sum", Gate::Relu, |shape| vec![value_roundings(
+            shape, shape.n
+        )]),
         Entry {
             name: "relu.gate_column",
             inputs: gate_inputs,
@@ -866,6 +900,24 @@ fn param_outputs(shape: Shape) -> Vec<Array> {
         arrays.push(vector("bias_gradient", shape.m));
     }
     arrays
+}
+
+fn carried_inputs(shape: Shape) -> Vec<Array> {
+    let [x, theta, v] = [("x", shape.n), ("theta", shape.m), ("v", shape.n)]
+        .map(|(name, rows)| matrix(name, rows, shape));
+    let mut arrays = vec![x, theta, v];
+    if shape.bias {
+        arrays.push(vector("b", shape.m));
+    }
+    arrays
+}
+
+type Carried<'a, T> = (Rows<'a, T>, Option<&'a [T]>, Rows<'a, T>, Rows<'a, T>);
+
+fn carried_of<'a, T>(shape: Shape, inputs: &[&'a [T]]) -> Carried<'a, T> {
+    let samples = |k: usize| matrix("", shape.n, shape).rows(inputs[k]);
+    let theta = matrix("", shape.m, shape).rows(inputs[1]);
+    (theta, shape.bias.then(|| inputs[3]), samples(0), samples(2))
 }
 
 struct Neurons<'a, T> {

@@ -3,6 +3,7 @@
 mod gemm;
 mod relu;
 
+pub(crate) use relu::carried_sums;
 pub use relu::{Backend, ParamGrad, ReluEnergy};
 
 use crate::{Error, Real, Result, Rows, RowsMut};

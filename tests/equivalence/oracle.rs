@@ -149,6 +149,7 @@ struct Relu<N> {
     theta: Vec<Vec<N>>,
     w: Option<Vec<N>>,
     r: Option<Vec<N>>,
+    v: Option<Vec<Vec<N>>>,
     /// Preactivation of neuron j at sample i.
     z: Vec<Vec<Sum<N>>>,
     /// A gate is in doubt where |z| is at most this times its terms.
@@ -172,7 +173,8 @@ impl<N: Number> Relu<N> {
         };
         let z = x.iter().map(|x| (0..shape.m).map(|j| preactivation(x, j)).collect()).collect();
         let gamma_z = gamma::<T>(shape.d + usize::from(shape.bias));
-        Self { shape, w: inputs.vector("w"), r: inputs.vector("r"), x, theta, z, gamma_z }
+        let (w, r, v) = (inputs.vector("w"), inputs.vector("r"), inputs.matrix("v"));
+        Self { shape, w, r, v, x, theta, z, gamma_z }
     }
 
     /// Adds `a max(z_ij, 0)`.
@@ -206,6 +208,7 @@ impl<N: Number> Oracle<N> for Relu<N> {
         let total = Sum::zero(1.0);
         let w = |j: usize| self.w.as_ref().expect("outer weights")[j];
         let r = |i: usize| self.r.as_ref().map_or(one, |r| r[i]);
+        let v = |i: usize| self.v.as_ref().expect("carried vectors")[i][col];
         let over_neurons = |add: &dyn Fn(&mut Sum<N>, usize)| {
             let mut sum = mean;
             (0..m).for_each(|j| add(&mut sum, j));
@@ -227,6 +230,8 @@ impl<N: Number> Oracle<N> for Relu<N> {
             "value" => over_samples(&|sum, i| self.add_relu(sum, r(i), i, col)),
             "gradient" => over_samples(&|sum, i| self.add_gated(sum, r(i), self.x[i][col], i, row)),
             "bias_gradient" => over_samples(&|sum, i| self.add_gated(sum, r(i), one, i, col)),
+            "step_sum" => over_samples(&|sum, i| self.add_gated(sum, v(i), one, i, row)),
+            "relu_sum" => over_samples(&|sum, i| self.add_relu(sum, v(i), i, row)),
             _ => panic!("this oracle does not know the output {name}"),
         }
     }

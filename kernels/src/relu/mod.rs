@@ -24,7 +24,7 @@
 //! | | points (in lanes) | panel (broadcast) | weights |
 //! |---|---|---|---|
 //! | [`energy`], [`score`], [`energy_score`] | samples | neurons | w |
-//! | [`param_sums`] | neurons | samples | r |
+//! | [`param_sums`], [`carried_sums`] | neurons | samples | r |
 //!
 //! A bias is one more coordinate in front, equal to 1 on the other side. The side that is
 //! broadcast is packed once into a [`Panel`].
@@ -52,7 +52,10 @@ pub const TILE: usize = 96;
 pub struct Panel<T> {
     /// `[group][coordinate][group]` values, zero-padded to whole groups; then nothing.
     packed: AlignedBuf,
+    /// What is summed in place of the packed vectors, packed in the same way; empty if nothing is.
+    carried: AlignedBuf,
     weights: Vec<T>,
+    gate: Gate,
     isa: Isa,
     /// Vectors per group.
     pub(crate) group: usize,
@@ -60,6 +63,16 @@ pub struct Panel<T> {
     pub(crate) coords: usize,
     /// Whether a coordinate stands in front: the bias for neurons, 1 for samples.
     pub(crate) lead: bool,
+}
+
+/// What a preactivation z makes of the vector that it weighs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gate {
+    /// 1{z > 0}, the derivative of the ReLU.
+    #[default]
+    Step,
+    /// max(z, 0).
+    Relu,
 }
 
 impl<T: Real> Panel<T> {
@@ -100,6 +113,29 @@ impl<T: Real> Panel<T> {
         Ok(panel)
     }
 
+    /// Packs `n` samples that carry a vector each for [`carried_sums`]; `x` and `carried` are n×d.
+    ///
+    /// # Errors
+    /// If the shapes differ.
+    pub fn carriers(
+        isa: Isa,
+        x: Rows<'_, T>,
+        carried: Rows<'_, T>,
+        gate: Gate,
+        with_bias: bool,
+    ) -> Result<Self, ShapeError> {
+        if (carried.rows(), carried.cols()) != (x.rows(), x.cols()) {
+            let expected = format!("{} x {}", x.rows(), x.cols());
+            let got = format!("{} x {}", carried.rows(), carried.cols());
+            return Err(ShapeError::new("carried vectors", expected, got));
+        }
+        let mut panel = Self { gate, ..Self::empty(isa) };
+        panel.fill(carried, with_bias, |_| T::ZERO, |_| T::ONE);
+        panel.carried = std::mem::take(&mut panel.packed);
+        panel.fill(x, with_bias, |_| T::ONE, |_| T::ONE);
+        Ok(panel)
+    }
+
     /// Replaces the packed samples, keeping the memory.
     ///
     /// # Errors
@@ -126,7 +162,9 @@ impl<T: Real> Panel<T> {
         };
         Self {
             packed: AlignedBuf::default(),
+            carried: AlignedBuf::default(),
             weights: Vec::new(),
+            gate: Gate::Step,
             isa,
             group: simd::group_len(registers),
             coords: 0,
@@ -193,13 +231,19 @@ impl<T: Real> Panel<T> {
         self.coords - usize::from(self.lead)
     }
 
-    /// Tiles of packed groups with their weights.
+    /// Tiles of packed groups, what they carry, and their weights.
     #[inline(always)]
-    fn tiles(&self) -> impl Iterator<Item = (&[T], &[T])> {
+    fn tiles(&self) -> impl Iterator<Item = (&[T], &[T], &[T])> {
         let packed = self.packed.as_slice::<T>();
+        let carried = match self.carried.as_slice::<T>() {
+            [] => packed,
+            carried => carried,
+        };
         self.weights.chunks(TILE).enumerate().map(move |(t, weights)| {
             let groups = weights.len().div_ceil(self.group);
-            (&packed[t * TILE * self.coords..][..groups * self.group * self.coords], weights)
+            let range = t * TILE * self.coords..;
+            let len = groups * self.group * self.coords;
+            (&packed[range.clone()][..len], &carried[range][..len], weights)
         })
     }
 }
@@ -315,6 +359,42 @@ pub fn param_sums<T: Real>(
             value: Some((value, T::ONE)),
             gradient: Some((gradient.reborrow(), T::ONE)),
             lead_gradient: bias_gradient,
+            scratch,
+        },
+    );
+}
+
+/// Sums over samples of the vectors v_i that they carry, for each neuron of `theta` (m×d), with the panel's [`Gate`] g:
+///
+/// ```text
+/// sum[j] = Σ_i g(z_ij) v_i
+/// ```
+///
+/// With steps, the gradients of a function of scores: `∂/∂θ_j Σ_i v_i·∇f(x_i) = w_j sum[j] / m`, and `∂/∂w_j` of it is
+/// `θ_j·sum[j] / m`. Samples are in the panel ([`Panel::carriers`]). Costs n·m·4d flops.
+///
+/// # Panics
+/// If the shapes do not fit the panel, or `bias` is given without the panel's `with_bias`, or the other way round.
+pub fn carried_sums<T: Real>(
+    panel: &Panel<T>,
+    theta: Rows<'_, T>,
+    bias: Option<&[T]>,
+    sum: &mut RowsMut<'_, T>,
+    scratch: &mut Scratch,
+) {
+    let m = theta.rows();
+    assert_eq!(theta.cols(), panel.dim(), "columns of theta against the panel's dimension");
+    assert_eq!((sum.rows(), sum.cols()), (m, theta.cols()), "shape of the sums");
+    assert_eq!(bias.map(<[T]>::len), panel.lead.then_some(m), "biases");
+    T::sums(
+        panel.isa,
+        simd::Sums {
+            panel,
+            points: theta,
+            lead: bias,
+            value: None,
+            gradient: Some((sum.reborrow(), T::ONE)),
+            lead_gradient: None,
             scratch,
         },
     );

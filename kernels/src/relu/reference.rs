@@ -7,7 +7,7 @@
 //! `TILE + count / TILE` operations instead of `count`, and lets a fast version keep a tile's
 //! state in registers.
 
-use super::TILE;
+use super::{Gate, TILE};
 use crate::{Real, Rows, RowsMut};
 
 /// `z < 0 ? 0 : z`; NaN stays NaN.
@@ -113,6 +113,40 @@ pub fn param_sums<T: Real>(
         value[j] = sum;
         if let Some(bias_gradient) = &mut bias_gradient {
             bias_gradient[j] = bias_sum;
+        }
+    }
+}
+
+/// [`carried_sums`](super::carried_sums) of samples `x` that carry `v`.
+pub fn carried_sums<T: Real>(
+    theta: Rows<'_, T>,
+    bias: Option<&[T]>,
+    x: Rows<'_, T>,
+    v: Rows<'_, T>,
+    by: Gate,
+    mut sum: RowsMut<'_, T>,
+) {
+    for j in 0..theta.rows() {
+        let sum = sum.row_mut(j);
+        sum.fill(T::ZERO);
+        for tile in (0..x.rows()).step_by(TILE) {
+            let mut part = vec![T::ZERO; sum.len()];
+            for i in tile..x.rows().min(tile + TILE) {
+                let mut z = bias.map_or(T::ZERO, |b| b[j].mul_add(T::ONE, T::ZERO));
+                for (&x, &theta) in x.row(i).iter().zip(theta.row(j)) {
+                    z = x.mul_add(theta, z);
+                }
+                let gate = match by {
+                    Gate::Step => gate(z, T::ONE),
+                    Gate::Relu => relu(z),
+                };
+                for (part, &v) in part.iter_mut().zip(v.row(i)) {
+                    *part = v.mul_add(gate, *part);
+                }
+            }
+            for (sum, part) in sum.iter_mut().zip(part) {
+                *sum = *sum + part;
+            }
         }
     }
 }

@@ -12,7 +12,7 @@
 //! accumulates `K × R` gradient coordinates at a time in registers. Both phases are matrix
 //! products whose inner loop is fused multiply-adds with one broadcast and `R` register operands.
 
-use super::{Panel, TILE};
+use super::{Gate, Panel, TILE};
 use crate::{
     Isa, Real, Rows, RowsMut, Scratch,
     lanes::{Kernel, Lanes, Levels},
@@ -25,6 +25,11 @@ const SUBTILE_BYTES: usize = 128 * 1024;
 
 /// A sub-tile's share of the coordinates in one pass of phase 1: within every L1, with room for the neurons.
 const PASS_BYTES: usize = 24 * 1024;
+
+/// What phase 1 leaves behind: preactivations, or one of the [`Gate`]s.
+const NONE: u8 = 0;
+const STEP: u8 = 1;
+const RELU: u8 = 2;
 
 /// Number of neurons in a packed group: how many preactivations per point phase 1 keeps in
 /// registers. Depends on how many registers there are, never changes results.
@@ -222,14 +227,14 @@ pub(crate) fn sums<L: Lanes<T>, T: Real, const R: usize, const G: usize, const K
     let passes = coords.div_ceil(depth).max(1);
     gradient.fill([simd.splat(T::ZERO); R]);
     values.fill([simd.splat(T::ZERO); R]);
-    for (tile, weights) in panel.tiles() {
+    for (tile, carried, weights) in panel.tiles() {
         for pass in 0..passes - 1 {
             let pass = pass * depth..(pass + 1) * depth;
             for s in 0..subtiles {
                 let points = &points[s * coords..][..coords];
                 let (value, z) = (&mut values[s], &mut gates[s * TILE..][..TILE]);
                 let pass = pass.clone();
-                phase1::<L, T, R, G, false, false>(simd, tile, weights, points, pass, value, z);
+                phase1::<L, T, R, G, false, NONE>(simd, tile, weights, points, pass, value, z);
             }
         }
         let pass = (passes - 1) * depth..coords;
@@ -238,21 +243,24 @@ pub(crate) fn sums<L: Lanes<T>, T: Real, const R: usize, const G: usize, const K
             let set = if passes > 1 { s } else { 0 };
             let (value, gates) = (&mut values[s], &mut gates[set * TILE..][..TILE]);
             let pass = pass.clone();
-            match wanted {
-                (true, true) => phase1::<L, T, R, G, true, true>(
+            match (wanted, panel.gate) {
+                ((true, true), _) => phase1::<L, T, R, G, true, STEP>(
                     simd, tile, weights, points, pass, value, gates,
                 ),
-                (true, false) => phase1::<L, T, R, G, true, false>(
+                ((true, false), _) => phase1::<L, T, R, G, true, NONE>(
                     simd, tile, weights, points, pass, value, gates,
                 ),
-                (false, _) => phase1::<L, T, R, G, false, true>(
+                ((false, _), Gate::Step) => phase1::<L, T, R, G, false, STEP>(
+                    simd, tile, weights, points, pass, value, gates,
+                ),
+                ((false, _), Gate::Relu) => phase1::<L, T, R, G, false, RELU>(
                     simd, tile, weights, points, pass, value, gates,
                 ),
             }
             if wanted.1 {
                 let gradient = &mut gradient[s * coords..][..coords];
                 let gates = &gates[..weights.len()];
-                phase2::<L, T, R, G, K>(simd, tile, coords, gates, first, gradient);
+                phase2::<L, T, R, G, K>(simd, carried, coords, gates, first, gradient);
             }
         }
     }
@@ -261,7 +269,7 @@ pub(crate) fn sums<L: Lanes<T>, T: Real, const R: usize, const G: usize, const K
 /// Adds the coordinates `pass` to the preactivations of one tile of neurons at one sub-tile of points.
 ///
 /// Preactivations are left in `gates` unless the pass is the last, which adds the tile's part of the value
-/// (`VALUE`) or turns them into gates (`GATES`).
+/// (`VALUE`) or turns them into gates (`GATES`, unless it is [`NONE`]).
 #[inline(always)]
 fn phase1<
     L: Lanes<T>,
@@ -269,7 +277,7 @@ fn phase1<
     const R: usize,
     const G: usize,
     const VALUE: bool,
-    const GATES: bool,
+    const GATES: u8,
 >(
     simd: L,
     tile: &[T],
@@ -295,7 +303,7 @@ fn phase1<
                 }
             }
         }
-        if !VALUE && !GATES {
+        if !VALUE && GATES == NONE {
             *gates = z;
         } else if let Ok(weights) = <&[T; G]>::try_from(weights) {
             for j in 0..G {
@@ -316,7 +324,7 @@ fn phase1<
 
 /// Turns one neuron's preactivations into its share of the value and its gate.
 #[inline(always)]
-fn finish<L: Lanes<T>, T: Real, const R: usize, const VALUE: bool, const GATES: bool>(
+fn finish<L: Lanes<T>, T: Real, const R: usize, const VALUE: bool, const GATES: u8>(
     simd: L,
     z: &[L::Vector; R],
     weight: T,
@@ -329,8 +337,11 @@ fn finish<L: Lanes<T>, T: Real, const R: usize, const VALUE: bool, const GATES: 
         if VALUE {
             value[r] = simd.mul_add(weight, relu, value[r]);
         }
-        if GATES {
+        if GATES == STEP {
             gate[r] = simd.select_positive(z[r], weight, relu);
+        }
+        if GATES == RELU {
+            gate[r] = simd.mul(weight, relu);
         }
     }
 }
@@ -462,7 +473,7 @@ fn gate_registers<L: Lanes<T>, T: Real>(
 ) {
     for ((z, value), sum) in z.iter_mut().zip(value).zip(sum) {
         let (mut part, mut gate) = ([*value], [*z]);
-        finish::<L, T, 1, true, true>(simd, &[*z], weight, &mut part, &mut gate);
+        finish::<L, T, 1, true, STEP>(simd, &[*z], weight, &mut part, &mut gate);
         [*value] = part;
         [*z] = gate;
         *sum = simd.add(*sum, *z);
