@@ -5,7 +5,7 @@
 use gibbsite::{
     Rows, normaliser,
     teacher::Teacher,
-    train::{TrainOptions, cross_entropy, maximum_likelihood},
+    train::{TrainOptions, cross_entropy, fit},
 };
 
 fn main() -> gibbsite::Result<()> {
@@ -16,7 +16,7 @@ fn main() -> gibbsite::Result<()> {
         (source.sample(n, 1, 0)?, source.sample(n, 1, 1)?, source.sample(n, 1, 2)?);
 
     let options = TrainOptions { neurons: 200, iterations: 200, ..TrainOptions::default() };
-    let trained = maximum_likelihood(
+    let trained = fit(
         Rows::new(&train, n, d)?,
         Rows::new(&validation, n, d)?,
         &options,

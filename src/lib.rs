@@ -28,7 +28,7 @@
 //! # Training a model
 //!
 //! ```
-//! use gibbsite::{Rows, normaliser, teacher::Teacher, train::{TrainOptions, cross_entropy, maximum_likelihood}};
+//! use gibbsite::{Rows, normaliser, teacher::Teacher, train::{TrainOptions, cross_entropy, fit}};
 //!
 //! let teacher = Teacher::<f64>::named("j1w10", 5, 0)?;
 //! let [train, validation, test] = [0, 1, 2].map(|set| teacher.sample(300, 0, set));
@@ -36,7 +36,7 @@
 //! let rows = |x| Rows::new(x, 300, 5);
 //!
 //! let options = TrainOptions { neurons: 50, iterations: 50, ..TrainOptions::default() };
-//! let trained = maximum_likelihood(rows(&train)?, rows(&validation)?, &options, |_, _| Ok(()))?;
+//! let trained = fit(rows(&train)?, rows(&validation)?, &options, |_, _| Ok(()))?;
 //!
 //! let log_z = normaliser::log_z(&trained.model, 1)?;
 //! let loss = cross_entropy(&trained.model, rows(&test)?, &log_z)?;

@@ -6,7 +6,7 @@ use common::{model, normals};
 use gibbsite::{
     Backend, Domain, Energy, Error, ReluEnergy, Rows, RowsMut, normaliser,
     teacher::Teacher,
-    train::{TrainOptions, maximum_likelihood},
+    train::{TrainOptions, fit},
 };
 
 fn message<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
@@ -136,9 +136,8 @@ fn training_rejects_bad_data_and_options() {
     let teacher = Teacher::<f64>::named("j1w2", 4, 0).unwrap();
     let data = teacher.sample(20, 0, 0).unwrap();
     let x = Rows::new(&data, 20, 4).unwrap();
-    let train = |x: Rows<'_, f64>, options: TrainOptions| {
-        message(maximum_likelihood(x, x, &options, |_, _| Ok(())))
-    };
+    let train =
+        |x: Rows<'_, f64>, options: TrainOptions| message(fit(x, x, &options, |_, _| Ok(())));
     let options = || TrainOptions { neurons: 5, iterations: 1, ..TrainOptions::default() };
     assert!(train(x, TrainOptions { neurons: 0, ..options() }).contains("neurons"));
     assert!(train(x, TrainOptions { evaluate_every: 0, ..options() }).contains("evaluations"));
@@ -176,7 +175,7 @@ fn divergence_is_an_error_that_says_what_blew_up() {
         learning_rate: Some(1e3),
         ..TrainOptions::default()
     };
-    let error = maximum_likelihood(x, x, &options, |_, _| Ok(())).unwrap_err();
+    let error = fit(x, x, &options, |_, _| Ok(())).unwrap_err();
     assert!(matches!(error, Error::Diverged { .. }), "{error}");
 }
 

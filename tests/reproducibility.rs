@@ -7,7 +7,7 @@ use gibbsite::{
     Backend, Domain, Isa, Real, ReluEnergy, Rows, RowsMut,
     normaliser::{Base, base_samples},
     teacher::Teacher,
-    train::{NegativePhase, TrainOptions, maximum_likelihood},
+    train::{Estimator, NegativePhase, TrainOptions, fit},
 };
 
 fn on_threads<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
@@ -107,7 +107,7 @@ fn training_does_not_depend_on_threads() {
     for (domain, negative) in phases {
         let options = TrainOptions {
             domain,
-            negative,
+            estimator: Estimator::MaximumLikelihood { negative },
             neurons: 60,
             iterations: 12,
             evaluate_every: 4,
@@ -117,8 +117,7 @@ fn training_does_not_depend_on_threads() {
         let run = |threads| {
             on_threads(threads, || {
                 let x = |x| Rows::new(x, 400, d).unwrap();
-                let trained =
-                    maximum_likelihood(x(&train), x(&validation), &options, |_, _| Ok(())).unwrap();
+                let trained = fit(x(&train), x(&validation), &options, |_, _| Ok(())).unwrap();
                 (trained.history, bits(trained.model.w()), bits(trained.model.theta().as_slice()))
             })
         };

@@ -9,7 +9,7 @@ use gibbsite::{
     normaliser::{self, Base, base_samples},
     sampler::{IndependenceMetropolis, Sampler, Start},
     teacher::{self, Teacher},
-    train::{NegativePhase, Regime, TrainOptions, maximum_likelihood},
+    train::{Estimator, NegativePhase, Regime, TrainOptions, fit},
 };
 
 #[test]
@@ -272,7 +272,7 @@ fn active_training_beats_lazy_training_as_published() {
         let train = teacher.sample(1000, seed, 0).unwrap();
         let validation = teacher.sample(10_000, seed, 1).unwrap();
         let options = TrainOptions { regime, seed, ..TrainOptions::default() };
-        let trained = maximum_likelihood(
+        let trained = fit(
             Rows::new(&train, 1000, d).unwrap(),
             Rows::new(&validation, 10_000, d).unwrap(),
             &options,
@@ -321,11 +321,10 @@ fn euclidean_training_finds_a_shifted_gaussian() {
             bias: true,
             neurons: 100,
             iterations: 600,
-            negative,
+            estimator: Estimator::MaximumLikelihood { negative },
             ..TrainOptions::default()
         };
-        let trained =
-            maximum_likelihood(x(&train), x(&validation), &options, |_, _| Ok(())).unwrap();
+        let trained = fit(x(&train), x(&validation), &options, |_, _| Ok(())).unwrap();
         let s2 = trained.model.base_scale().unwrap().powi(2);
         assert!((s2 - 3.5).abs() < 0.2, "{s2}");
         // KL(N(μ, I) | N(0, s² I)) = (d/s² + |μ|²/s² - d + d log s²) / 2 is what the truth gains over the base.

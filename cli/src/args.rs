@@ -6,6 +6,7 @@ use clap::{
 };
 use gibbsite::{
     Domain,
+    stein::Statistic,
     train::{Regime, TrainOptions},
 };
 use std::{fmt, path::PathBuf, str::FromStr};
@@ -295,6 +296,15 @@ pub enum StatisticName {
     V,
 }
 
+impl From<StatisticName> for Statistic {
+    fn from(name: StatisticName) -> Self {
+        match name {
+            StatisticName::U => Statistic::U,
+            StatisticName::V => Statistic::V,
+        }
+    }
+}
+
 /// Pick few points that stand for many (Stein thinning)
 ///
 /// Every point is picked so that the kernel Stein discrepancy (KSD) of those picked so far is as small as
@@ -466,9 +476,10 @@ pub struct TrainArgs {
     /// Where points live; on the sphere rows are scaled to norm 1
     #[arg(long, value_name = "NAME", default_value = "sphere", value_parser = domain())]
     pub domain: Domain,
-    /// Estimator
-    #[arg(long, value_name = "NAME", value_enum, default_value_t = Estimator::Mle)]
-    pub estimator: Estimator,
+    /// What is made small: the cross-entropy (mle), the kernel Stein discrepancy (ksd) or the F1 Stein
+    /// discrepancy (f1sd, on the sphere)
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = EstimatorName::Mle)]
+    pub estimator: EstimatorName,
     /// What is trained: neurons and outer weights (f1), or outer weights over fixed random
     /// neurons (f2)
     #[arg(long, value_name = "NAME", default_value = "f1", value_parser = regime())]
@@ -539,7 +550,7 @@ pub struct OwnData {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Optimisation")]
 pub struct Optimisation {
-    /// First step size of the outer weights [default: depends on the regime]
+    /// First step size of the outer weights [default: depends on estimator and regime]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, value_parser = positive)]
     pub learning_rate: Option<f64>,
     /// Weight decay of all trained parameters
@@ -571,14 +582,19 @@ pub struct Optimisation {
     /// Points in the bank, drawn afresh at every iteration [default: 3000]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
     pub bank_size: Option<usize>,
+    /// Bandwidth of the kernel of ksd, in units of the data [default: 1 on the sphere, √d base scales
+    /// in R^d]
+    #[arg(long, value_name = "H", allow_negative_numbers = true, value_parser = positive)]
+    pub bandwidth: Option<f64>,
+    /// Estimate that ksd makes small: v, or u, which is unbiased but has no lower bound [default: v]
+    #[arg(long, value_name = "NAME", value_enum)]
+    pub statistic: Option<StatisticName>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Estimator {
+pub enum EstimatorName {
     Mle,
-    #[value(hide = true)]
     Ksd,
-    #[value(hide = true)]
     F1sd,
 }
 

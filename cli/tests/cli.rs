@@ -542,25 +542,36 @@ const FIELDS: [&str; 13] = [
 fn training_on_a_teacher_writes_every_file() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    for regime in ["f1", "f2"] {
-        let summary = json(dir, &tiny(&[&TEACHER[..], &["--regime", regime]].concat()));
+    for (estimator, regime) in
+        [("ksd", "f1"), ("f1sd", "f1"), ("f1sd", "f2"), ("ksd", "f2"), ("mle", "f1"), ("mle", "f2")]
+    {
+        let flags = ["--estimator", estimator, "--regime", regime];
+        let summary = json(dir, &tiny(&[&TEACHER[..], &flags].concat()));
         for field in FIELDS {
             assert!(!summary[field].is_null(), "{field}");
         }
-        assert_eq!(summary["estimator"], "mle");
+        assert_eq!(summary["estimator"], estimator);
         assert_eq!(summary["regime"], regime);
         assert_eq!((&summary["n"], &summary["d"]), (&80.into(), &4.into()));
         assert_eq!((&summary["neurons"], &summary["iterations"]), (&12.into(), &4.into()));
-        let names =
-            ["history.csv", "kl.svg", "learning_curve.svg", "model.safetensors", "summary.json"];
-        assert_eq!(listing(&dir.join("out")), names);
+        let names = [
+            "discrepancy.svg",
+            "history.csv",
+            "kl.svg",
+            "learning_curve.svg",
+            "model.safetensors",
+            "summary.json",
+        ];
+        assert_eq!(listing(&dir.join("out")), names[usize::from(estimator == "mle")..]);
+        fs::remove_file(dir.join("out/discrepancy.svg")).ok();
         let stored = fs::read(dir.join("out/summary.json")).unwrap();
         assert_eq!(serde_json::from_slice::<Value>(&stored).unwrap(), summary);
         let history: Matrix<f64> = io::read_matrix(&dir.join("out/history.csv")).unwrap();
-        assert_eq!((history.rows, history.cols), (3, 11));
+        assert_eq!((history.rows, history.cols), (3, 13));
         let header = fs::read_to_string(dir.join("out/history.csv")).unwrap();
         let columns = "iteration,seconds,train_cross_entropy,validation_cross_entropy,log_z,\
-                       log_z_se,ess,f1_norm,acceptance,kl_to_teacher,max_cosine\n";
+                       log_z_se,ess,f1_norm,acceptance,kl_to_teacher,max_cosine,train_loss,\
+                       validation_loss\n";
         assert!(header.starts_with(columns), "{header}");
         let model: ModelFile<f64> =
             io::model::read_model(&dir.join("out/model.safetensors")).unwrap();
@@ -577,8 +588,12 @@ fn training_does_not_depend_on_threads_or_instruction_set() {
     for isa in isas(dir) {
         for threads in ["1", "2"] {
             let flags = ["--isa", &isa, "--threads", threads, "--backend", "fused", "--bias"];
-            succeed(dir, &tiny(&[&TEACHER[..], &flags].concat()));
-            let model = fs::read(dir.join("out/model.safetensors")).unwrap();
+            let mut model = Vec::new();
+            for estimator in ["mle", "ksd", "f1sd"] {
+                let estimator = ["--estimator", estimator];
+                succeed(dir, &tiny(&[&TEACHER[..], &flags, &estimator].concat()));
+                model.extend(fs::read(dir.join("out/model.safetensors")).unwrap());
+            }
             assert!(
                 *first.get_or_insert_with(|| model.clone()) == model,
                 "{isa}, {threads} threads"
@@ -586,7 +601,7 @@ fn training_does_not_depend_on_threads_or_instruction_set() {
         }
     }
     succeed(dir, &tiny(&[&TEACHER[..], &["--seed", "1"]].concat()));
-    assert!(first != fs::read(dir.join("out/model.safetensors")).ok());
+    assert!(!first.unwrap().starts_with(&fs::read(dir.join("out/model.safetensors")).unwrap()));
 }
 
 /// Forty "images" of 2×3 pixels.
@@ -656,8 +671,12 @@ fn training_refuses_bad_input() {
     fs::write(dir.join("nan.csv"), "1,2\n1,nan\n3,4\n5,6\n").unwrap();
     fs::write(dir.join("tiny.csv"), "1,2\n3,4\n").unwrap();
     for (flags, culprit) in [
-        (vec!["--estimator", "ksd"], "not available in this version (available: mle)"),
-        (vec!["--estimator", "f1sd"], "--estimator"),
+        (vec!["--estimator", "f1sd", "--domain", "euclidean"], "--estimator f1sd"),
+        (vec!["--estimator", "ksd", "--negative", "bank"], "--negative"),
+        (vec!["--estimator", "ksd", "--chains", "9"], "--chains"),
+        (vec!["--bandwidth", "2"], "--bandwidth"),
+        (vec!["--estimator", "f1sd", "--statistic", "u"], "--statistic"),
+        (vec!["--estimator", "ksd", "--bandwidth", "0"], "--bandwidth"),
         (vec!["--estimator", "gan"], "--estimator"),
         (vec!["--regime", "f3"], "--regime"),
         (vec!["--domain", "torus"], "--domain"),

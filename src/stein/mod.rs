@@ -56,4 +56,5 @@ pub use statistics::{
 };
 pub use thinning::{Regularisation, Thinned, stein_thin};
 pub use weights::SteinWeights;
+pub(crate) use witness::ScoreGradient;
 pub use witness::Svgd;

@@ -25,44 +25,35 @@ impl<T: Real> Gram<T> {
     /// # Errors
     /// If shapes differ, y is not finite or not on the sphere, or for a metric or the arc-cosine kernel in R^d.
     pub fn witness(&self, x: Rows<'_, T>, score: Rows<'_, T>, y: Rows<'_, T>) -> Result<Vec<T>> {
+        let (d, m) = (self.dim(), y.rows());
+        let parts = self.check_witness(x, score, y)?;
+        let zeros = vec![T::ZERO; m * d];
+        let others = Points::new(y, Rows::new(&zeros, m, d)?)?;
+        let mut out = self.values_at(parts, x, &self.drift(x, score), &others, y)?;
+        let scale = T::from_f64(1.0 / self.points() as f64);
+        for (out, slope) in out.iter_mut().zip(self.slopes_at(parts, x, &others, y)?) {
+            *out = scale * (*out + slope);
+        }
+        Ok(out)
+    }
+
+    /// `Σ_j a_j k(x_j, y_i)`; `parts` as [`parts`](Self::parts) has them.
+    fn values_at(
+        &self,
+        (radial, linear): (bool, bool),
+        x: Rows<'_, T>,
+        drift: &[T],
+        others: &Points<T>,
+        y: Rows<'_, T>,
+    ) -> Result<Vec<T>> {
         let (n, d, m) = (self.points(), self.dim(), y.rows());
-        let (radial, linear) = self.check_witness(x, score, y)?;
-        let sphere = self.kernel().space == Space::Sphere;
-        // Sums of products with x lose least when x is centred.
-        let mut mean = vec![T::ZERO; d];
-        if !sphere {
-            mean = (0..d)
-                .map(|k| T::from_f64(x.iter().map(|x| x[k].to_f64()).sum::<f64>() / n as f64))
-                .collect();
-        }
-        // x with a column of ones.
-        let mut places = Vec::with_capacity(n * (d + 1));
-        for x in x.iter() {
-            places.extend(x.iter().zip(&mean).map(|(&x, &mean)| x - mean));
-            places.push(T::ONE);
-        }
-        let drift = self.drift(x, score);
-        let (drift, places) = (Rows::new(&drift, n, d)?, Rows::new(&places, n, d + 1)?);
-        let mut out = vec![T::ZERO; m * d];
-        if radial {
-            let zeros = vec![T::ZERO; m * d];
-            let others = Points::new(y, Rows::new(&zeros, m, d)?)?;
-            let by_value = self.product_with(Quantity::Value, &others, drift)?;
-            let by_slope = self.product_with(Quantity::Slope, &others, places)?;
-            let by_cosine = match sphere {
-                true => self.product_with(Quantity::SlopeCosine, &others, places)?,
-                false => by_slope.clone(),
-            };
-            for (i, out) in out.chunks_exact_mut(d).enumerate() {
-                let (value, slope) = (&by_value[i * d..], &by_slope[i * (d + 1)..]);
-                let cosine = &by_cosine[i * (d + 1)..];
-                for k in 0..d {
-                    out[k] = value[k] + (slope[d] * (y.row(i)[k] - mean[k]) - cosine[k]);
-                }
-            }
-        }
+        let drift = Rows::new(drift, n, d)?;
+        let mut out = match radial {
+            true => self.product_with(Quantity::Value, others, drift)?,
+            false => vec![T::ZERO; m * d],
+        };
         if linear {
-            // Σ_j [a_j (1 + x_j·y) + y].
+            // Σ_j a_j (1 + x_j·y).
             let mut sum = vec![T::ZERO; d];
             let mut outer = vec![T::ZERO; d * d];
             for (a, x) in drift.iter().zip(x.iter()) {
@@ -74,15 +65,59 @@ impl<T: Real> Gram<T> {
                         .for_each(|(outer, &x)| *outer += a[k] * x);
                 }
             }
-            let count = T::from_f64(n as f64);
             for (out, y) in out.chunks_exact_mut(d).zip(y.iter()) {
                 for k in 0..d {
-                    out[k] += sum[k] + dot(&outer[k * d..][..d], y) + count * y[k];
+                    out[k] += sum[k] + dot(&outer[k * d..][..d], y);
                 }
             }
         }
-        let scale = T::from_f64(1.0 / n as f64);
-        out.iter_mut().for_each(|out| *out *= scale);
+        Ok(out)
+    }
+
+    /// `Σ_j ∇_(x_j) k(x_j, y_i)`, which does not depend on scores.
+    fn slopes_at(
+        &self,
+        (radial, linear): (bool, bool),
+        x: Rows<'_, T>,
+        others: &Points<T>,
+        y: Rows<'_, T>,
+    ) -> Result<Vec<T>> {
+        let (n, d, m) = (self.points(), self.dim(), y.rows());
+        let sphere = self.kernel().space == Space::Sphere;
+        let mut out = vec![T::ZERO; m * d];
+        if radial {
+            // Sums of products with x lose least when x is centred.
+            let mut mean = vec![T::ZERO; d];
+            if !sphere {
+                mean = (0..d)
+                    .map(|k| T::from_f64(x.iter().map(|x| x[k].to_f64()).sum::<f64>() / n as f64))
+                    .collect();
+            }
+            // x with a column of ones.
+            let mut places = Vec::with_capacity(n * (d + 1));
+            for x in x.iter() {
+                places.extend(x.iter().zip(&mean).map(|(&x, &mean)| x - mean));
+                places.push(T::ONE);
+            }
+            let places = Rows::new(&places, n, d + 1)?;
+            let by_slope = self.product_with(Quantity::Slope, others, places)?;
+            let by_cosine = match sphere {
+                true => self.product_with(Quantity::SlopeCosine, others, places)?,
+                false => by_slope.clone(),
+            };
+            for (i, out) in out.chunks_exact_mut(d).enumerate() {
+                let (slope, cosine) = (&by_slope[i * (d + 1)..], &by_cosine[i * (d + 1)..]);
+                for k in 0..d {
+                    out[k] = slope[d] * (y.row(i)[k] - mean[k]) - cosine[k];
+                }
+            }
+        }
+        if linear {
+            let count = T::from_f64(n as f64);
+            for (out, &y) in out.iter_mut().zip(y.iter().flatten()) {
+                *out += count * y;
+            }
+        }
         Ok(out)
     }
 
@@ -96,26 +131,8 @@ impl<T: Real> Gram<T> {
         score: Rows<'_, T>,
         statistic: Statistic,
     ) -> Result<Vec<T>> {
-        let (n, d) = (self.points(), self.dim());
-        super::statistics::check_count(statistic, n)?;
-        let mut gradient = self.witness(x, score, x)?;
-        let (factor, own) = match statistic {
-            Statistic::V => (2.0 / n as f64, None),
-            Statistic::U => (2.0 / (n as f64 - 1.0), Some(self.own_part(x, score)?)),
-        };
-        let factor = T::from_f64(factor);
-        let sphere = self.kernel().space == Space::Sphere;
-        for (j, gradient) in gradient.chunks_exact_mut(d).enumerate() {
-            if let Some(own) = &own {
-                gradient.iter_mut().zip(&own[j * d..]).for_each(|(g, &own)| *g -= own);
-            }
-            gradient.iter_mut().for_each(|g| *g *= factor);
-            if sphere {
-                let normal = dot(gradient, x.row(j));
-                gradient.iter_mut().zip(x.row(j)).for_each(|(g, &x)| *g -= normal * x);
-            }
-        }
-        Ok(gradient)
+        self.check_witness(x, score, x)?;
+        ScoreGradient::new(self.clone(), x, statistic)?.at(score)
     }
 
     /// Checks what a witness function is asked about, and returns the kernel's parts.
@@ -205,6 +222,53 @@ impl<T: Real> Gram<T> {
             stein::product(self.isa(), kernel, block, v, out, scratch);
         });
         Ok(out)
+    }
+}
+
+/// The gradient of KSD² by the scores at fixed points: what does not depend on scores is computed once.
+pub(crate) struct ScoreGradient<T> {
+    gram: Gram<T>,
+    parts: (bool, bool),
+    statistic: Statistic,
+    x: Vec<T>,
+    slopes: Vec<T>,
+}
+
+impl<T: Real> ScoreGradient<T> {
+    /// For the matrix's points x (n×d).
+    pub(crate) fn new(gram: Gram<T>, x: Rows<'_, T>, statistic: Statistic) -> Result<Self> {
+        super::statistics::check_count(statistic, gram.points())?;
+        let parts = gram.parts()?;
+        let slopes = gram.slopes_at(parts, x, gram.laid_out(), x)?;
+        Ok(Self { gram, parts, statistic, x: x.iter().flatten().copied().collect(), slopes })
+    }
+
+    /// At scores (n×d).
+    pub(crate) fn at(&self, score: Rows<'_, T>) -> Result<Vec<T>> {
+        let Self { gram, slopes, .. } = self;
+        let (n, d) = (gram.points(), gram.dim());
+        let x = Rows::new(&self.x, n, d)?;
+        let drift = gram.drift(x, score);
+        let mut gradient = gram.values_at(self.parts, x, &drift, gram.laid_out(), x)?;
+        let scale = T::from_f64(1.0 / n as f64);
+        gradient.iter_mut().zip(slopes).for_each(|(g, &slope)| *g = scale * (*g + slope));
+        let (factor, own) = match self.statistic {
+            Statistic::V => (2.0 / n as f64, None),
+            Statistic::U => (2.0 / (n as f64 - 1.0), Some(gram.own_part(x, score)?)),
+        };
+        let factor = T::from_f64(factor);
+        let sphere = gram.kernel().space == Space::Sphere;
+        for (j, gradient) in gradient.chunks_exact_mut(d).enumerate() {
+            if let Some(own) = &own {
+                gradient.iter_mut().zip(&own[j * d..]).for_each(|(g, &own)| *g -= own);
+            }
+            gradient.iter_mut().for_each(|g| *g *= factor);
+            if sphere {
+                let normal = dot(gradient, x.row(j));
+                gradient.iter_mut().zip(x.row(j)).for_each(|(g, &x)| *g -= normal * x);
+            }
+        }
+        Ok(gradient)
     }
 }
 

@@ -100,7 +100,12 @@ pub(super) struct Gradient<T> {
 }
 
 impl<T: Real> Gradient<T> {
-    pub(super) fn new(model: &ReluEnergy<T>, train: &[T], options: &TrainOptions) -> Result<Self> {
+    pub(super) fn new(
+        model: &ReluEnergy<T>,
+        train: &[T],
+        negative: NegativePhase,
+        options: &TrainOptions,
+    ) -> Result<Self> {
         let data = train.len() / model.dim();
         let seed = options.seed;
         let d = model.dim();
@@ -110,7 +115,7 @@ impl<T: Real> Gradient<T> {
             let start = Rows::new(&start, chains, d)?;
             Ok(Negative::Chains { chains: chains_from(model, start, seed)?, steps, refresh })
         };
-        let negative = match (options.negative, options.domain) {
+        let negative = match (negative, options.domain) {
             (NegativePhase::Auto, Domain::Sphere) => {
                 Negative::Bank { size: DEFAULT_BANK, auto: true }
             }

@@ -1,5 +1,7 @@
 //! Training: the loop that estimators share, with its schedule, history and choice of the iterate.
 
+mod f1sd;
+mod ksd;
 mod mle;
 
 pub use mle::NegativePhase;
@@ -9,6 +11,7 @@ use crate::{
     data::{check_finite, check_on_sphere, dot},
     normaliser::{self, LogZ},
     random::Stream,
+    stein::Statistic,
 };
 
 /// Which parameters are trained (Domingo-Enrich et al. 2021, section 3).
@@ -30,9 +33,50 @@ impl std::fmt::Display for Regime {
     }
 }
 
+/// What is made small (Domingo-Enrich et al. 2021, section 3).
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Estimator {
+    /// The cross-entropy `E_data[f] + log Z`, whose gradient is `E_data[∂f] - E_model[∂f]`.
+    MaximumLikelihood {
+        /// How the second expectation is estimated.
+        negative: NegativePhase,
+    },
+    /// KSD² between the data and the model, which needs neither log Z nor samples: of the Gaussian kernel on the sphere, of the inverse
+    /// multiquadric with exponent -½ in R^d. Costs about 10 n² d flops and memory of the order of n·d.
+    Ksd {
+        /// Bandwidth in units of the data; 1 on the sphere, as in the paper, and the base scale times √d in R^d, if
+        /// absent.
+        bandwidth: Option<f64>,
+        /// V-statistics by default. U-statistics are unbiased, but a model can make that of its training data as negative as it likes:
+        /// choose the iterate by validation, and decay weights.
+        statistic: Statistic,
+    },
+    /// The squared F1 Stein discrepancy, on the sphere: the suprema are over single neurons, found by a search in a bank of directions.
+    F1Sd,
+}
+
+impl Default for Estimator {
+    fn default() -> Self {
+        Estimator::MaximumLikelihood { negative: NegativePhase::Auto }
+    }
+}
+
+impl std::fmt::Display for Estimator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Estimator::MaximumLikelihood { .. } => "mle",
+            Estimator::Ksd { .. } => "ksd",
+            Estimator::F1Sd => "f1sd",
+        })
+    }
+}
+
 /// Options of a training run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainOptions {
+    /// What is made small.
+    pub estimator: Estimator,
     /// Active or lazy.
     pub regime: Regime,
     /// Domain of the data and the model.
@@ -41,8 +85,9 @@ pub struct TrainOptions {
     pub neurons: usize,
     /// Gradient steps.
     pub iterations: usize,
-    /// Step size l of the outer weights at the start; it decays as l / (1 + t/200). 0.05 (F1) or 0.5 (F2) if absent. The
-    /// neurons' step is 100 times larger. Both are scaled by m, so that they do not depend on it.
+    /// Step size l of the outer weights at the start; it decays as l / (1 + t/200), or l / (1 + t/100) for the F1 Stein discrepancy.
+    /// If absent, 0.05 (F1) or 0.5 (F2), and 1 or 2.5 for the F1 Stein discrepancy. The neurons' step is 100 times larger, 25
+    /// times for the F1 Stein discrepancy. Both are scaled by m, so that they do not depend on it.
     pub learning_rate: Option<f64>,
     /// Weight decay of all trained parameters.
     pub weight_decay: f64,
@@ -53,8 +98,6 @@ pub struct TrainOptions {
     pub bias: bool,
     /// Scale s of the Gaussian base measure in R^d; the root mean square of the training data if absent.
     pub base_scale: Option<f64>,
-    /// How the model's side of the gradient is estimated.
-    pub negative: NegativePhase,
     /// Iterations between evaluations.
     pub evaluate_every: usize,
     /// Seed of everything random.
@@ -68,6 +111,7 @@ pub struct TrainOptions {
 impl Default for TrainOptions {
     fn default() -> Self {
         Self {
+            estimator: Estimator::default(),
             regime: Regime::F1,
             domain: Domain::Sphere,
             neurons: 500,
@@ -77,7 +121,6 @@ impl Default for TrainOptions {
             initial_variance: 0.1,
             bias: false,
             base_scale: None,
-            negative: NegativePhase::Auto,
             evaluate_every: 10,
             seed: 0,
             isa: Isa::best(),
@@ -94,8 +137,13 @@ pub struct Record {
     pub iteration: usize,
     /// Mean of β f + log Z over the training data.
     pub train_cross_entropy: f64,
-    /// The same over the validation data: what the iterate is chosen by.
+    /// The same over the validation data: what the iterate is chosen by, whatever the estimator.
     pub validation_cross_entropy: f64,
+    /// What the estimator makes small, on the training data: the cross-entropy, or a squared discrepancy, in R^d in units in which
+    /// the norm of draws of the base is about 1. KSD² of at most 5000 points, F1-SD² of at most 2000.
+    pub train_loss: f64,
+    /// The same on the validation data.
+    pub validation_loss: f64,
     /// Estimate of log Z.
     pub log_z: f64,
     /// Its standard error.
@@ -119,8 +167,7 @@ pub struct Trained<T: Real> {
     pub history: Vec<Record>,
 }
 
-/// Trains by maximum likelihood: gradient descent on `E_data[f] + log Z`, whose gradient is
-/// `E_data[∂f] - E_model[∂f]`; the second expectation is the negative phase's to estimate.
+/// Fits a model to data by gradient descent on the estimator's loss.
 ///
 /// `train` and `validation` are n×d and n'×d. On the sphere their rows must have norm 1. `observe` receives every record and the
 /// model it is about, as they come.
@@ -130,7 +177,7 @@ pub struct Trained<T: Real> {
 /// # Errors
 /// For data that are empty, not finite or off the sphere, options out of range, and [`Error::Diverged`] when parameters or the
 /// cross-entropy blow up.
-pub fn maximum_likelihood<T: Real>(
+pub fn fit<T: Real>(
     train: Rows<'_, T>,
     validation: Rows<'_, T>,
     options: &TrainOptions,
@@ -153,13 +200,9 @@ pub fn maximum_likelihood<T: Real>(
     let validation = Rows::new(&validation_data, validation.rows(), validation.cols())?;
     let d = train.cols();
     let mut model = initial_model(d, options)?;
-    let mut gradient = mle::Gradient::new(&model, &train_data, options)?;
     let train = Rows::new(&train_data, train.rows(), d)?;
-
-    let base_rate = options.learning_rate.unwrap_or(match options.regime {
-        Regime::F1 => 0.05,
-        Regime::F2 => 0.5,
-    });
+    let mut objective = Objective::new(&model, train, unit.to_f64(), options)?;
+    let schedule = Schedule::of(options);
     let mut evaluation = Evaluation::new(options.seed);
     let mut history: Vec<Record> = Vec::new();
     let mut best: Option<(Record, ReluEnergy<T>)> = None;
@@ -167,15 +210,23 @@ pub fn maximum_likelihood<T: Real>(
         let due = iteration % options.evaluate_every == 0 || iteration == options.iterations;
         if due {
             let log_z = evaluation.log_z(&model)?;
+            let cross_entropies = [train, validation].map(|x| cross_entropy(&model, x, &log_z));
+            let [train_cross_entropy, validation_cross_entropy] = cross_entropies;
+            let (train_cross_entropy, validation_cross_entropy) =
+                (train_cross_entropy?, validation_cross_entropy?);
             let record = Record {
                 iteration,
-                train_cross_entropy: cross_entropy(&model, train, &log_z)?,
-                validation_cross_entropy: cross_entropy(&model, validation, &log_z)?,
+                train_cross_entropy,
+                validation_cross_entropy,
+                train_loss: objective.loss(&model, train)?.unwrap_or(train_cross_entropy),
+                validation_loss: objective
+                    .loss(&model, validation)?
+                    .unwrap_or(validation_cross_entropy),
                 log_z: log_z.value,
                 log_z_se: log_z.std_error,
                 ess: log_z.ess,
                 f1_norm: f1_norm(&in_units_of(&model, unit)?),
-                acceptance: gradient.take_acceptance(),
+                acceptance: objective.take_acceptance(),
             };
             guard(&record, d)?;
             let rescaled = in_units_of(&model, unit)?;
@@ -189,30 +240,120 @@ pub fn maximum_likelihood<T: Real>(
             history.push(record);
         }
         if iteration < options.iterations {
-            let rate = base_rate / (1.0 + 0.005 * iteration as f64);
-            let grad = gradient.at(&model)?;
-            step(&mut model, grad, rate, options).map_err(|error| match error {
-                Error::NonFinite { what, .. } => {
-                    Error::Diverged { iteration, what: format!("{what} is no longer finite") }
-                }
-                error => error,
-            })?;
+            let grad = objective.gradient(&model)?;
+            step(&mut model, grad, schedule.rates(iteration), options).map_err(
+                |error| match error {
+                    Error::NonFinite { what, .. } => {
+                        Error::Diverged { iteration, what: format!("{what} is no longer finite") }
+                    }
+                    error => error,
+                },
+            )?;
         }
     }
     let (best, model) = best.expect("the first iterate is evaluated");
     Ok(Trained { model, best, history })
 }
 
+/// What an estimator has to offer.
+enum Objective<T> {
+    MaximumLikelihood(mle::Gradient<T>),
+    Ksd(ksd::Ksd<T>),
+    F1Sd(f1sd::F1Sd<T>),
+}
+
+impl<T: Real> Objective<T> {
+    /// For training data in units of `unit`.
+    fn new(
+        model: &ReluEnergy<T>,
+        train: Rows<'_, T>,
+        unit: f64,
+        options: &TrainOptions,
+    ) -> Result<Self> {
+        Ok(match (options.estimator, options.domain) {
+            (Estimator::MaximumLikelihood { negative }, _) => {
+                let gradient = mle::Gradient::new(model, train.as_slice(), negative, options)?;
+                Objective::MaximumLikelihood(gradient)
+            }
+            (Estimator::Ksd { bandwidth, statistic }, _) => {
+                let bandwidth = bandwidth.map_or(1.0, |bandwidth| bandwidth / unit);
+                Objective::Ksd(ksd::Ksd::new(model, train, bandwidth, statistic, options)?)
+            }
+            (Estimator::F1Sd, Domain::Sphere) => {
+                Objective::F1Sd(f1sd::F1Sd::new(model, train, options.seed))
+            }
+            (Estimator::F1Sd, domain) => {
+                let expected = "sphere for the F1 Stein discrepancy";
+                return Err(Error::parameter("domain", expected, domain));
+            }
+        })
+    }
+
+    fn gradient(&mut self, model: &ReluEnergy<T>) -> Result<&crate::ParamGrad<T>> {
+        match self {
+            Objective::MaximumLikelihood(gradient) => gradient.at(model),
+            Objective::Ksd(ksd) => ksd.gradient(model),
+            Objective::F1Sd(f1sd) => f1sd.gradient(model),
+        }
+    }
+
+    /// The loss at points; `None` if it is the cross-entropy.
+    fn loss(&self, model: &ReluEnergy<T>, x: Rows<'_, T>) -> Result<Option<f64>> {
+        match self {
+            Objective::MaximumLikelihood(_) => Ok(None),
+            Objective::Ksd(ksd) => ksd.loss(model, x).map(Some),
+            Objective::F1Sd(f1sd) => f1sd.loss(model, x).map(Some),
+        }
+    }
+
+    /// Mean acceptance of chains since the last call.
+    fn take_acceptance(&mut self) -> Option<f64> {
+        match self {
+            Objective::MaximumLikelihood(gradient) => gradient.take_acceptance(),
+            _ => None,
+        }
+    }
+}
+
+/// Step sizes over time, as in the paper's experiments.
+#[derive(Clone, Copy)]
+struct Schedule {
+    start: f64,
+    decay: f64,
+    /// How much larger the neurons' step is than the outer weights'.
+    neurons: f64,
+}
+
+impl Schedule {
+    fn of(options: &TrainOptions) -> Self {
+        let start = options.learning_rate.unwrap_or(match (options.estimator, options.regime) {
+            (Estimator::F1Sd, Regime::F1) => 1.0,
+            (Estimator::F1Sd, Regime::F2) => 2.5,
+            (_, Regime::F1) => 0.05,
+            (_, Regime::F2) => 0.5,
+        });
+        let (decay, neurons) = match options.estimator {
+            Estimator::F1Sd => (0.01, 25.0),
+            _ => (0.005, 100.0),
+        };
+        Self { start, decay, neurons }
+    }
+
+    /// Of the outer weights and of the neurons.
+    fn rates(&self, iteration: usize) -> [f64; 2] {
+        let rate = self.start / (1.0 + self.decay * iteration as f64);
+        [rate, self.neurons * rate]
+    }
+}
+
 /// One gradient step, weight decay included.
 fn step<T: Real>(
     model: &mut ReluEnergy<T>,
     grad: &crate::ParamGrad<T>,
-    rate: f64,
+    rates: [f64; 2],
     options: &TrainOptions,
 ) -> Result<()> {
-    /// How much larger the neurons' step is than the outer weights', as in the paper's experiments.
-    const NEURON_RATE: f64 = 100.0;
-    let rate = rate * model.neurons() as f64;
+    let [rate, neuron_rate] = rates.map(|rate| rate * model.neurons() as f64);
     let decay = T::from_f64(options.weight_decay);
     let descend = |parameters: &mut [T], grad: &[T], rate: f64| {
         for (parameter, &grad) in parameters.iter_mut().zip(grad) {
@@ -222,9 +363,9 @@ fn step<T: Real>(
     model.update_parameters(|w, theta, bias| {
         descend(w, &grad.w, rate);
         if options.regime == Regime::F1 {
-            descend(theta, &grad.theta, NEURON_RATE * rate);
+            descend(theta, &grad.theta, neuron_rate);
             if let (Some(bias), Some(grad)) = (bias, &grad.bias) {
-                descend(bias, grad, NEURON_RATE * rate);
+                descend(bias, grad, neuron_rate);
             }
         }
     })

@@ -3,7 +3,7 @@
 use super::{Common, Problem, trace_plot, with_plots, with_progress, write_plots};
 use crate::{
     Number,
-    args::{KsdArgs, StatisticName},
+    args::KsdArgs,
     error::{Error, Result},
     plot::Histogram,
     report::Facts,
@@ -42,10 +42,7 @@ fn estimate<T: Number>(
     plots: Option<&Path>,
 ) -> Result<Report> {
     let Problem { gram, kernel, names, .. } = problem;
-    let statistic = match args.statistic {
-        StatisticName::U => Statistic::U,
-        StatisticName::V => Statistic::V,
-    };
+    let statistic = Statistic::from(args.statistic);
     let (voice, about) = (context.voice, |error| names.about(error));
     let ksd = with_progress(voice, "the pairs", |progress| gram.ksd(statistic, progress));
     let ksd = ksd.map_err(about)?;

@@ -6,7 +6,7 @@ mod summary;
 use super::{Context, in_directory, rows};
 use crate::{
     Number,
-    args::{Estimator, Negative, Optimisation, TrainArgs},
+    args::{EstimatorName, Negative, Optimisation, TrainArgs},
     error::{Error, Result},
     io::Matrix,
     progress::Progress,
@@ -17,8 +17,9 @@ use gibbsite::{
     ReluEnergy,
     normaliser::{self, LogZ, Method},
     sampler::{Sampler, Start},
+    stein::Statistic,
     teacher::Teacher,
-    train::{self, NegativePhase, Record, TrainOptions, Trained},
+    train::{self, Estimator, NegativePhase, Record, TrainOptions, Trained},
 };
 use problem::{Problem, check_size};
 use std::time::Instant;
@@ -56,7 +57,7 @@ fn train_and_write<T: Number>(
     let mut progress = Progress::new(options.iterations, voice);
     let training = Instant::now();
     let (train, validation) = (rows(&problem.train)?, rows(&problem.validation)?);
-    let trained = train::maximum_likelihood(train, validation, options, |record, model| {
+    let trained = train::fit(train, validation, options, |record, model| {
         let teacher = teacher.map(|teacher| to_teacher(teacher, model, KL_POINTS, seed));
         let (record, seconds) = (record.clone(), training.elapsed().as_secs_f64());
         let point = Point { record, seconds, teacher: teacher.transpose()? };
@@ -101,12 +102,13 @@ fn train_and_write<T: Number>(
         history: &history,
         best: &best,
         teacher_validation: of_teacher(&problem.validation)?,
+        estimator: options.estimator,
         regime: options.regime,
         images,
     };
     let files = results.files(&args.out).iter().map(|path| shown(path)).collect();
     let summary = Summary {
-        estimator: "mle",
+        estimator: options.estimator.to_string(),
         regime: options.regime.to_string(),
         problem: problem.name.clone(),
         domain: options.domain.to_string(),
@@ -149,20 +151,11 @@ fn train_and_write<T: Number>(
 }
 
 fn options(args: &TrainArgs, context: Context) -> Result<TrainOptions> {
-    let unavailable = match args.estimator {
-        Estimator::Mle => None,
-        Estimator::Ksd => Some("ksd"),
-        Estimator::F1sd => Some("f1sd"),
-    };
-    if let Some(name) = unavailable {
-        return Err(Error::Usage(format!(
-            "--estimator {name}: not available in this version (available: mle)"
-        )));
-    }
     if args.own.base_scale.is_some() && args.domain == gibbsite::Domain::Sphere {
         return Err(Error::Usage("--base-scale: needs --domain euclidean".to_owned()));
     }
     Ok(TrainOptions {
+        estimator: estimator(args)?,
         regime: args.regime,
         domain: args.domain,
         neurons: args.neurons,
@@ -172,11 +165,37 @@ fn options(args: &TrainArgs, context: Context) -> Result<TrainOptions> {
         initial_variance: args.optimisation.initial_variance,
         bias: args.bias,
         base_scale: args.own.base_scale,
-        negative: negative_phase(&args.optimisation)?,
         evaluate_every: args.optimisation.evaluate_every,
         seed: context.seed,
         isa: context.isa,
         backend: context.backend,
+    })
+}
+
+fn estimator(args: &TrainArgs) -> Result<Estimator> {
+    let flags = &args.optimisation;
+    let mle = args.estimator == EstimatorName::Mle;
+    let ksd = args.estimator == EstimatorName::Ksd;
+    for (flag, given, fits, needs) in [
+        ("--negative", flags.negative != Negative::Auto, mle, "mle"),
+        ("--bandwidth", flags.bandwidth.is_some(), ksd, "ksd"),
+        ("--statistic", flags.statistic.is_some(), ksd, "ksd"),
+    ] {
+        if given && !fits {
+            return Err(Error::Usage(format!("{flag}: needs --estimator {needs}")));
+        }
+    }
+    if args.estimator == EstimatorName::F1sd && args.domain != gibbsite::Domain::Sphere {
+        return Err(Error::Usage("--estimator f1sd: needs --domain sphere".to_owned()));
+    }
+    let negative = negative_phase(flags)?;
+    Ok(match args.estimator {
+        EstimatorName::Mle => Estimator::MaximumLikelihood { negative },
+        EstimatorName::Ksd => Estimator::Ksd {
+            bandwidth: flags.bandwidth,
+            statistic: flags.statistic.map_or(Statistic::V, Into::into),
+        },
+        EstimatorName::F1sd => Estimator::F1Sd,
     })
 }
 

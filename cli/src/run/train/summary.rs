@@ -12,7 +12,7 @@ use crate::{
 };
 use gibbsite::{
     Domain, ReluEnergy,
-    train::{Record, Regime},
+    train::{Estimator, Record, Regime},
 };
 use serde::Serialize;
 use std::{
@@ -38,7 +38,7 @@ pub struct ToTeacher {
 /// The object of `--json` and of `summary.json`.
 #[derive(Serialize)]
 pub struct Summary {
-    pub estimator: &'static str,
+    pub estimator: String,
     pub regime: String,
     pub problem: String,
     pub domain: String,
@@ -144,6 +144,7 @@ pub struct Results<'a, T: Number> {
     pub history: &'a [Point],
     pub best: &'a Record,
     pub teacher_validation: Option<f64>,
+    pub estimator: Estimator,
     pub regime: Regime,
     /// Samples of the model, if they are images.
     pub images: Option<(ImageSize, Vec<T>)>,
@@ -158,6 +159,7 @@ impl<T: Number> Results<'_, T> {
             ("history.csv", true),
             ("summary.json", true),
             ("learning_curve.svg", true),
+            ("discrepancy.svg", self.discrepancy_curve().is_some()),
             ("kl.svg", teacher),
             ("samples.png", self.images.is_some()),
         ]
@@ -175,8 +177,12 @@ impl<T: Number> Results<'_, T> {
         write_bytes(&directory.join("summary.json"), &json)?;
         let curve = self.learning_curve().svg();
         write_bytes(&directory.join("learning_curve.svg"), curve.as_bytes())?;
-        if let Some(plot) = self.kl_curve() {
-            write_bytes(&directory.join("kl.svg"), plot.svg().as_bytes())?;
+        for (name, plot) in
+            [("discrepancy.svg", self.discrepancy_curve()), ("kl.svg", self.kl_curve())]
+        {
+            if let Some(plot) = plot {
+                write_bytes(&directory.join(name), plot.svg().as_bytes())?;
+            }
         }
         if let Some((size, samples)) = &self.images {
             let data = to_f64(&self.problem.train.data);
@@ -201,6 +207,7 @@ impl<T: Number> Results<'_, T> {
         if self.problem.teacher.is_some() {
             header.extend(["kl_to_teacher", "max_cosine"]);
         }
+        header.extend(["train_loss", "validation_loss"]);
         let rows = self.history.iter().map(|point| {
             let record = &point.record;
             let mut row = vec![
@@ -215,6 +222,7 @@ impl<T: Number> Results<'_, T> {
                 record.acceptance.unwrap_or(f64::NAN),
             ];
             row.extend(point.teacher.iter().flat_map(|teacher| [teacher.kl, teacher.max_cosine]));
+            row.extend([record.train_loss, record.validation_loss]);
             row
         });
         Ok(io::write_csv(path, &header, rows)?)
@@ -240,6 +248,36 @@ impl<T: Number> Results<'_, T> {
             log: false,
             log_x: false,
         }
+    }
+
+    /// The loss, where it is not the cross-entropy.
+    fn discrepancy_curve(&self) -> Option<Plot> {
+        let y_label = match self.estimator {
+            Estimator::Ksd { .. } => "squared kernel Stein discrepancy",
+            Estimator::F1Sd => "squared F1 Stein discrepancy",
+            _ => return None,
+        };
+        let best = self.best;
+        let positive = self
+            .history
+            .iter()
+            .all(|point| point.record.train_loss > 0.0 && point.record.validation_loss > 0.0);
+        Some(Plot {
+            title: self.title("Discrepancy"),
+            x_label: "iteration",
+            y_label,
+            curves: vec![
+                self.curve("training data", BLUE, |point| point.record.train_loss),
+                self.curve("validation data", ORANGE, |point| point.record.validation_loss),
+            ],
+            level: None,
+            mark: Some((
+                (best.iteration as f64, best.validation_loss),
+                format!("chosen by cross-entropy: iteration {}", best.iteration),
+            )),
+            log: positive,
+            log_x: false,
+        })
     }
 
     fn kl_curve(&self) -> Option<Plot> {
