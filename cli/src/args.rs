@@ -550,7 +550,14 @@ pub struct OwnData {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Optimisation")]
 pub struct Optimisation {
-    /// First step size of the outer weights [default: depends on estimator and regime]
+    /// Gradient descent (gd), Adam, or, for --regime f2, L-BFGS, which finds the minimum in some tens of
+    /// iterations
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = OptimiserName::Gd)]
+    pub optimiser: OptimiserName,
+    /// End after this many iterations without a better validation cross-entropy [default: never]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
+    pub patience: Option<usize>,
+    /// First step size of the outer weights [default: depends on estimator, regime and optimiser]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, value_parser = positive)]
     pub learning_rate: Option<f64>,
     /// Weight decay of all trained parameters
@@ -596,6 +603,13 @@ pub enum EstimatorName {
     Mle,
     Ksd,
     F1sd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OptimiserName {
+    Gd,
+    Adam,
+    Lbfgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

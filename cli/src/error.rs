@@ -15,6 +15,14 @@ pub enum Error {
     /// Training or evaluation failed.
     #[error(transparent)]
     Library(#[from] gibbsite::Error),
+    /// Training diverged, and what it had reached before was written.
+    #[error("{error}; {kept}")]
+    Diverged {
+        /// What happened.
+        error: gibbsite::Error,
+        /// What was written.
+        kept: String,
+    },
     /// The system refused something.
     #[error("{0}")]
     System(String),
@@ -43,7 +51,7 @@ impl Error {
                 error,
                 gibbsite::Error::Diverged { .. } | gibbsite::Error::ChainDiverged { .. }
             ),
-            Error::System(_) => false,
+            Error::Diverged { .. } | Error::System(_) => false,
         };
         ExitCode::from(if bad_input { 2 } else { 1 })
     }

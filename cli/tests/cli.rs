@@ -677,6 +677,10 @@ fn training_refuses_bad_input() {
         (vec!["--bandwidth", "2"], "--bandwidth"),
         (vec!["--estimator", "f1sd", "--statistic", "u"], "--statistic"),
         (vec!["--estimator", "ksd", "--bandwidth", "0"], "--bandwidth"),
+        (vec!["--optimiser", "lbfgs"], "--regime f2"),
+        (vec!["--optimiser", "lbfgs", "--regime", "f2", "--estimator", "f1sd"], "--optimiser"),
+        (vec!["--optimiser", "lbfgs", "--regime", "f2", "--negative", "persistent"], "--optimiser"),
+        (vec!["--patience", "0"], "--patience"),
         (vec!["--estimator", "gan"], "--estimator"),
         (vec!["--regime", "f3"], "--regime"),
         (vec!["--domain", "torus"], "--domain"),
@@ -720,16 +724,22 @@ fn training_refuses_bad_input() {
 }
 
 #[test]
-fn divergence_is_an_error_that_leaves_nothing_behind() {
+fn divergence_is_an_error_that_keeps_what_was_reached() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
+    succeed(dir, &tiny(&TEACHER));
     let flags = ["--learning-rate", "1e300", "--quiet"];
     let output = run(dir, &tiny(&[&TEACHER[..], &flags].concat()));
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    assert!(stderr.contains("diverged"), "{stderr}");
-    assert!(listing(dir).is_empty());
+    assert!(stderr.contains("diverged") && stderr.contains("out"), "{stderr}");
+    // No summary, not even that of the run before.
+    let names = ["history.csv", "kl.svg", "learning_curve.svg", "model.safetensors"];
+    assert_eq!(listing(&dir.join("out")), names);
+    let history: Matrix<f64> = io::read_matrix(&dir.join("out/history.csv")).unwrap();
+    assert_eq!(history.rows, 1);
+    io::model::read_model::<f64>(&dir.join("out/model.safetensors")).unwrap();
 }
 
 #[test]

@@ -39,8 +39,6 @@ struct Critic<T> {
 pub(super) struct F1Sd<T> {
     x: Vec<T>,
     bank: Vec<T>,
-    /// Those of the iteration before.
-    critics: Vec<Critic<T>>,
     seed: u64,
     grad: ParamGrad<T>,
 }
@@ -52,18 +50,18 @@ impl<T: Real> F1Sd<T> {
         let mut stream = Stream::new(seed, BANK_STREAM);
         bank.chunks_exact_mut(d).for_each(|theta| stream.fill_sphere(theta));
         let x = x.iter().flatten().copied().collect();
-        Self { x, bank, critics: Vec::new(), seed, grad: model.zero_grad() }
+        Self { x, bank, seed, grad: model.zero_grad() }
     }
 
     pub(super) fn gradient(&mut self, model: &ReluEnergy<T>) -> Result<&ParamGrad<T>> {
         let d = model.dim();
         let x = Rows::new(&self.x, self.x.len() / d, d)?;
-        self.critics = self.critics_at(model, x)?;
+        let critics = self.critics_at(model, x)?;
         // dv_i / ds_i(x_j) = ± max(θ_i·x_j, 0) / n.
         let scale = 1.0 / x.rows() as f64;
         let mut by_score = Vec::with_capacity(self.x.len());
         for x in x.iter() {
-            for critic in &self.critics {
+            for critic in &critics {
                 let z = crate::data::dot(&critic.theta, x).to_f64();
                 by_score.push(T::from_f64(scale * critic.response * z.max(0.0)));
             }
@@ -90,11 +88,10 @@ impl<T: Real> F1Sd<T> {
             .map(|(&score, &x)| score - curvature * x)
             .collect();
         let moved = Rows::new(&moved, x.rows(), d)?;
-        let mut directions = self.bank.clone();
-        directions.extend(self.critics.iter().flat_map(|critic| &critic.theta));
-        let responses = responses(model, x, moved, &directions)?;
+        let at_large = responses(model, x, moved, &self.bank)?;
         let mut critics: Vec<Critic<T>> =
-            (0..d).map(|i| best(i, d, &directions, &responses, 0..directions.len() / d)).collect();
+            (0..d).map(|i| best(i, d, &self.bank, &at_large, 0..BANK)).collect();
+        let mut directions = Vec::new();
         let mut stream = Stream::new(self.seed, REFINEMENT_STREAM);
         let mut angle = ANGLE;
         for _ in 0..ROUNDS {
@@ -113,7 +110,7 @@ impl<T: Real> F1Sd<T> {
                     theta.iter_mut().for_each(|theta| *theta /= norm);
                 }
             }
-            let responses = self::responses(model, x, moved, &directions)?;
+            let responses = responses(model, x, moved, &directions)?;
             critics = (0..d)
                 .map(|i| best(i, d, &directions, &responses, i * DRAWS..(i + 1) * DRAWS))
                 .collect();
@@ -217,7 +214,7 @@ mod tests {
         let grad = f1sd.gradient(&model).unwrap().clone();
         // By the envelope theorem critics count as fixed.
         let critics: Vec<f64> =
-            f1sd.critics.iter().flat_map(|critic| critic.theta.clone()).collect();
+            f1sd.critics_at(&model, x).unwrap().into_iter().flat_map(|c| c.theta).collect();
         let half = |model: &ReluEnergy<f64>| {
             let score = scores(model, x).unwrap();
             let mut sum = 0.0;

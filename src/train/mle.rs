@@ -1,6 +1,6 @@
 //! The gradient of the likelihood: data on one side, the model's own samples on the other.
 
-use super::TrainOptions;
+use super::{Optimiser, TrainOptions};
 use crate::{
     Domain, Energy, Error, ParamGrad, Real, ReluEnergy, Result, Rows, RowsMut,
     normaliser::{self, Base, LogZ, Method},
@@ -12,10 +12,10 @@ use crate::{
 #[non_exhaustive]
 pub enum NegativePhase {
     /// [`Bank`](Self::Bank) of 3000 on the sphere for as long as its effective sample size is at least 100, then
-    /// [`Persistent`](Self::Persistent) chains; persistent chains from the start in R^d.
+    /// [`Persistent`](Self::Persistent) chains; persistent chains from the start in R^d. With [`Optimiser::Lbfgs`] one bank of 20,000.
     #[default]
     Auto,
-    /// Fresh draws from the base probability at every iteration, reweighted by exp(-β f).
+    /// Fresh draws from the base probability at every iteration, reweighted by exp(-β f); with [`Optimiser::Lbfgs`] the same ones.
     Bank {
         /// Number of draws.
         size: usize,
@@ -56,6 +56,8 @@ pub enum NegativePhase {
 }
 
 const DEFAULT_BANK: usize = 3000;
+/// Draws of a bank that has to do for all iterations.
+const FIXED_BANK: usize = 20_000;
 const DEFAULT_CHAINS: usize = 1000;
 const DEFAULT_STEPS: usize = 10;
 
@@ -72,9 +74,21 @@ const CHAIN_START_STREAMS: u64 = 1 << 37;
 const RESTART_STREAMS: u64 = 1 << 38;
 
 enum Negative<T> {
-    Bank { size: usize, auto: bool },
-    Independence { chains: IndependenceMetropolis<T>, steps: usize },
-    Chains { chains: Chains<T>, steps: usize, refresh: Refresh },
+    /// `fixed` is the same draws at every iteration.
+    Bank {
+        size: usize,
+        auto: bool,
+        fixed: bool,
+    },
+    Independence {
+        chains: IndependenceMetropolis<T>,
+        steps: usize,
+    },
+    Chains {
+        chains: Chains<T>,
+        steps: usize,
+        refresh: Refresh,
+    },
     Jarzynski(Jarzynski<T>),
 }
 
@@ -115,14 +129,22 @@ impl<T: Real> Gradient<T> {
             let start = Rows::new(&start, chains, d)?;
             Ok(Negative::Chains { chains: chains_from(model, start, seed)?, steps, refresh })
         };
+        let fixed = options.optimiser == Optimiser::Lbfgs;
+        if fixed && !matches!(negative, NegativePhase::Auto | NegativePhase::Bank { .. }) {
+            let expected = "a bank for an optimiser that wants one function";
+            return Err(Error::parameter("negative phase", expected, "chains"));
+        }
         let negative = match (negative, options.domain) {
+            (NegativePhase::Auto, _) if fixed => {
+                Negative::Bank { size: FIXED_BANK, auto: false, fixed }
+            }
             (NegativePhase::Auto, Domain::Sphere) => {
-                Negative::Bank { size: DEFAULT_BANK, auto: true }
+                Negative::Bank { size: DEFAULT_BANK, auto: true, fixed }
             }
             (NegativePhase::Auto, Domain::Euclidean) => {
                 from_base(DEFAULT_CHAINS, DEFAULT_STEPS, Refresh::Base(0.0))?
             }
-            (NegativePhase::Bank { size }, _) => Negative::Bank { size, auto: false },
+            (NegativePhase::Bank { size }, _) => Negative::Bank { size, auto: false, fixed },
             (NegativePhase::Independence { chains, steps }, _) => Negative::Independence {
                 chains: IndependenceMetropolis::new(model, chains, seed)?,
                 steps,
@@ -170,8 +192,8 @@ impl<T: Real> Gradient<T> {
         self.weights.truncate(self.data);
         self.iteration += 1;
         match &mut self.negative {
-            &mut Negative::Bank { size, auto } => {
-                let bank = BANK_STREAMS + self.iteration;
+            &mut Negative::Bank { size, auto, fixed } => {
+                let bank = BANK_STREAMS + if fixed { 0 } else { self.iteration };
                 let log_z = normaliser::importance_sampling(model, size, self.seed, bank)?;
                 if auto && log_z.ess < LEAST_ESS {
                     let start = log_z.resample(DEFAULT_CHAINS, self.seed);

@@ -3,8 +3,10 @@
 mod f1sd;
 mod ksd;
 mod mle;
+mod optimiser;
 
 pub use mle::NegativePhase;
+pub use optimiser::Optimiser;
 
 use crate::{
     Backend, Domain, Error, Isa, Real, ReluEnergy, Result, Rows,
@@ -83,11 +85,16 @@ pub struct TrainOptions {
     pub domain: Domain,
     /// Number of neurons m.
     pub neurons: usize,
+    /// How parameters are moved.
+    pub optimiser: Optimiser,
     /// Gradient steps.
     pub iterations: usize,
+    /// Iterations without a better validation cross-entropy after which training ends; never, if absent.
+    pub patience: Option<usize>,
     /// Step size l of the outer weights at the start; it decays as l / (1 + t/200), or l / (1 + t/100) for the F1 Stein discrepancy.
     /// If absent, 0.05 (F1) or 0.5 (F2), and 1 or 2.5 for the F1 Stein discrepancy. The neurons' step is 100 times larger, 25
-    /// times for the F1 Stein discrepancy. Both are scaled by m, so that they do not depend on it.
+    /// times for the F1 Stein discrepancy. Both are scaled by m, so that they do not depend on it. Adam's is 0.02 if absent, with the
+    /// same decay; L-BFGS finds its own.
     pub learning_rate: Option<f64>,
     /// Weight decay of all trained parameters.
     pub weight_decay: f64,
@@ -115,7 +122,9 @@ impl Default for TrainOptions {
             regime: Regime::F1,
             domain: Domain::Sphere,
             neurons: 500,
+            optimiser: Optimiser::default(),
             iterations: 600,
+            patience: None,
             learning_rate: None,
             weight_decay: 0.0,
             initial_variance: 0.1,
@@ -202,7 +211,7 @@ pub fn fit<T: Real>(
     let mut model = initial_model(d, options)?;
     let train = Rows::new(&train_data, train.rows(), d)?;
     let mut objective = Objective::new(&model, train, unit.to_f64(), options)?;
-    let schedule = Schedule::of(options);
+    let mut optimiser = optimiser::State::new(options)?;
     let mut evaluation = Evaluation::new(options.seed);
     let mut history: Vec<Record> = Vec::new();
     let mut best: Option<(Record, ReluEnergy<T>)> = None;
@@ -238,17 +247,20 @@ pub fn fit<T: Real>(
                 best = Some((record.clone(), rescaled));
             }
             history.push(record);
+            let stale = best.as_ref().map_or(0, |(best, _)| iteration - best.iteration);
+            if options.patience.is_some_and(|patience| stale >= patience) {
+                break;
+            }
         }
         if iteration < options.iterations {
-            let grad = objective.gradient(&model)?;
-            step(&mut model, grad, schedule.rates(iteration), options).map_err(
-                |error| match error {
-                    Error::NonFinite { what, .. } => {
-                        Error::Diverged { iteration, what: format!("{what} is no longer finite") }
-                    }
-                    error => error,
-                },
-            )?;
+            let gradient = |model: &ReluEnergy<T>| objective.gradient(model).cloned();
+            let moved = optimiser.step(&mut model, iteration, options, gradient);
+            moved.map_err(|error| match error {
+                Error::NonFinite { what, .. } => {
+                    Error::Diverged { iteration, what: format!("{what} is no longer finite") }
+                }
+                error => error,
+            })?;
         }
     }
     let (best, model) = best.expect("the first iterate is evaluated");
@@ -313,62 +325,6 @@ impl<T: Real> Objective<T> {
             _ => None,
         }
     }
-}
-
-/// Step sizes over time, as in the paper's experiments.
-#[derive(Clone, Copy)]
-struct Schedule {
-    start: f64,
-    decay: f64,
-    /// How much larger the neurons' step is than the outer weights'.
-    neurons: f64,
-}
-
-impl Schedule {
-    fn of(options: &TrainOptions) -> Self {
-        let start = options.learning_rate.unwrap_or(match (options.estimator, options.regime) {
-            (Estimator::F1Sd, Regime::F1) => 1.0,
-            (Estimator::F1Sd, Regime::F2) => 2.5,
-            (_, Regime::F1) => 0.05,
-            (_, Regime::F2) => 0.5,
-        });
-        let (decay, neurons) = match options.estimator {
-            Estimator::F1Sd => (0.01, 25.0),
-            _ => (0.005, 100.0),
-        };
-        Self { start, decay, neurons }
-    }
-
-    /// Of the outer weights and of the neurons.
-    fn rates(&self, iteration: usize) -> [f64; 2] {
-        let rate = self.start / (1.0 + self.decay * iteration as f64);
-        [rate, self.neurons * rate]
-    }
-}
-
-/// One gradient step, weight decay included.
-fn step<T: Real>(
-    model: &mut ReluEnergy<T>,
-    grad: &crate::ParamGrad<T>,
-    rates: [f64; 2],
-    options: &TrainOptions,
-) -> Result<()> {
-    let [rate, neuron_rate] = rates.map(|rate| rate * model.neurons() as f64);
-    let decay = T::from_f64(options.weight_decay);
-    let descend = |parameters: &mut [T], grad: &[T], rate: f64| {
-        for (parameter, &grad) in parameters.iter_mut().zip(grad) {
-            *parameter = *parameter - T::from_f64(rate) * (grad + decay * *parameter);
-        }
-    };
-    model.update_parameters(|w, theta, bias| {
-        descend(w, &grad.w, rate);
-        if options.regime == Regime::F1 {
-            descend(theta, &grad.theta, neuron_rate);
-            if let (Some(bias), Some(grad)) = (bias, &grad.bias) {
-                descend(bias, grad, neuron_rate);
-            }
-        }
-    })
 }
 
 /// Streams of the initial parameters.

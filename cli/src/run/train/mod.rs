@@ -6,7 +6,7 @@ mod summary;
 use super::{Context, in_directory, rows};
 use crate::{
     Number,
-    args::{EstimatorName, Negative, Optimisation, TrainArgs},
+    args::{EstimatorName, Negative, Optimisation, OptimiserName, TrainArgs},
     error::{Error, Result},
     io::Matrix,
     progress::Progress,
@@ -19,7 +19,7 @@ use gibbsite::{
     sampler::{Sampler, Start},
     stein::Statistic,
     teacher::Teacher,
-    train::{self, Estimator, NegativePhase, Record, TrainOptions, Trained},
+    train::{self, Estimator, NegativePhase, Optimiser, Record, Regime, TrainOptions, Trained},
 };
 use problem::{Problem, check_size};
 use std::time::Instant;
@@ -54,6 +54,7 @@ fn train_and_write<T: Number>(
     let Context { seed, voice, .. } = context;
     let teacher = problem.teacher.as_ref();
     let mut history = Vec::new();
+    let mut best_so_far: Option<(Record, ReluEnergy<T>)> = None;
     let mut progress = Progress::new(options.iterations, voice);
     let training = Instant::now();
     let (train, validation) = (rows(&problem.train)?, rows(&problem.validation)?);
@@ -62,11 +63,34 @@ fn train_and_write<T: Number>(
         let (record, seconds) = (record.clone(), training.elapsed().as_secs_f64());
         let point = Point { record, seconds, teacher: teacher.transpose()? };
         progress.show(point.record.iteration, || describe(&point));
+        let loss = |record: &Record| record.validation_cross_entropy;
+        if best_so_far.as_ref().is_none_or(|(best, _)| loss(&point.record) < loss(best)) {
+            best_so_far = Some((point.record.clone(), model.clone()));
+        }
         history.push(point);
         Ok(())
     });
-    let Trained { model, best, .. } =
-        trained.map_err(|error| Error::about(&problem.name, error))?;
+    let results = |model, best, teacher_validation, images| Results {
+        problem,
+        model,
+        history: &history,
+        best,
+        teacher_validation,
+        estimator: options.estimator,
+        regime: options.regime,
+        images,
+    };
+    let Trained { model, best, .. } = match (trained, &best_so_far) {
+        (Ok(trained), _) => trained,
+        (Err(error @ gibbsite::Error::Diverged { .. }), Some((best, model))) => {
+            results(model, best, None, None).write(&args.out)?;
+            let (iteration, out) = (best.iteration, shown(&args.out));
+            let kept =
+                format!("the best iterate before, {iteration}, and the history are in {out}");
+            return Err(Error::Diverged { error, kept });
+        }
+        (Err(error), _) => return Err(Error::about(&problem.name, error)),
+    };
     let training_seconds = training.elapsed().as_secs_f64();
     progress.note(format_args!("evaluating the chosen iterate, {}", best.iteration));
 
@@ -96,16 +120,7 @@ fn train_and_write<T: Number>(
             warnings.push(warning);
         }
     }
-    let results = Results {
-        problem,
-        model: &model,
-        history: &history,
-        best: &best,
-        teacher_validation: of_teacher(&problem.validation)?,
-        estimator: options.estimator,
-        regime: options.regime,
-        images,
-    };
+    let results = results(&model, &best, of_teacher(&problem.validation)?, images);
     let files = results.files(&args.out).iter().map(|path| shown(path)).collect();
     let summary = Summary {
         estimator: options.estimator.to_string(),
@@ -146,7 +161,8 @@ fn train_and_write<T: Number>(
         warnings,
         files,
     };
-    results.write(&args.out, &summary)?;
+    results.write(&args.out)?;
+    summary.write(&args.out)?;
     Ok(summary)
 }
 
@@ -159,7 +175,13 @@ fn options(args: &TrainArgs, context: Context) -> Result<TrainOptions> {
         regime: args.regime,
         domain: args.domain,
         neurons: args.neurons,
+        optimiser: match args.optimisation.optimiser {
+            OptimiserName::Gd => Optimiser::GradientDescent,
+            OptimiserName::Adam => Optimiser::Adam,
+            OptimiserName::Lbfgs => Optimiser::Lbfgs,
+        },
         iterations: args.iterations,
+        patience: args.optimisation.patience,
         learning_rate: args.optimisation.learning_rate,
         weight_decay: args.optimisation.weight_decay,
         initial_variance: args.optimisation.initial_variance,
@@ -189,6 +211,18 @@ fn estimator(args: &TrainArgs) -> Result<Estimator> {
         return Err(Error::Usage("--estimator f1sd: needs --domain sphere".to_owned()));
     }
     let negative = negative_phase(flags)?;
+    if flags.optimiser == OptimiserName::Lbfgs {
+        let banked = matches!(flags.negative, Negative::Auto | Negative::Bank);
+        for (fits, needs) in [
+            (args.regime == Regime::F2, "--regime f2, where the loss is convex"),
+            (args.estimator != EstimatorName::F1sd, "--estimator mle or ksd, which are smooth"),
+            (banked, "--negative bank"),
+        ] {
+            if !fits {
+                return Err(Error::Usage(format!("--optimiser lbfgs: needs {needs}")));
+            }
+        }
+    }
     Ok(match args.estimator {
         EstimatorName::Mle => Estimator::MaximumLikelihood { negative },
         EstimatorName::Ksd => Estimator::Ksd {

@@ -4,10 +4,10 @@ use super::problem::Problem;
 use crate::{
     Number,
     args::ImageSize,
-    error::Result,
+    error::{Error, Result},
     io::{self, Matrix, model::ModelFile},
     plot::{BLUE, Curve, ORANGE, Plot},
-    report::Facts,
+    report::{Facts, shown},
     sheet,
 };
 use gibbsite::{
@@ -16,7 +16,8 @@ use gibbsite::{
 };
 use serde::Serialize;
 use std::{
-    fmt,
+    fmt, fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -137,6 +138,14 @@ impl fmt::Display for Summary {
     }
 }
 
+impl Summary {
+    pub fn write(&self, directory: &Path) -> Result<()> {
+        let mut json = serde_json::to_vec_pretty(self).expect("plain data");
+        json.push(b'\n');
+        write_bytes(&directory.join("summary.json"), &json)
+    }
+}
+
 /// Everything that files are made of, besides the summary.
 pub struct Results<'a, T: Number> {
     pub problem: &'a Problem<T>,
@@ -169,12 +178,20 @@ impl<T: Number> Results<'_, T> {
         .collect()
     }
 
-    pub fn write(&self, directory: &Path, summary: &Summary) -> Result<()> {
-        let mut json = serde_json::to_vec_pretty(summary).expect("plain data");
-        json.push(b'\n');
+    /// All but the summary.
+    pub fn write(&self, directory: &Path) -> Result<()> {
+        // What this run may not write must not stay from an earlier one.
+        for name in ["summary.json", "discrepancy.svg", "kl.svg", "samples.png"] {
+            match fs::remove_file(directory.join(name)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    let path = shown(&directory.join(name));
+                    return Err(Error::System(format!("{path}: cannot be replaced: {error}")));
+                }
+                _ => {}
+            }
+        }
         io::model::write_model(&directory.join("model.safetensors"), &to_file(self.model))?;
         self.write_history(&directory.join("history.csv"))?;
-        write_bytes(&directory.join("summary.json"), &json)?;
         let curve = self.learning_curve().svg();
         write_bytes(&directory.join("learning_curve.svg"), curve.as_bytes())?;
         for (name, plot) in
