@@ -476,8 +476,8 @@ pub struct TrainArgs {
     /// Where points live; on the sphere rows are scaled to norm 1
     #[arg(long, value_name = "NAME", default_value = "sphere", value_parser = domain())]
     pub domain: Domain,
-    /// What is made small: the cross-entropy (mle), the kernel Stein discrepancy (ksd) or the F1 Stein
-    /// discrepancy (f1sd, on the sphere)
+    /// What is made small: the cross-entropy (mle), the kernel Stein discrepancy (ksd), the F1 Stein
+    /// discrepancy (f1sd, on the sphere) or the error of denoised scores (dsm, in R^d)
     #[arg(long, value_name = "NAME", value_enum, default_value_t = EstimatorName::Mle)]
     pub estimator: EstimatorName,
     /// What is trained: neurons and outer weights (f1), or outer weights over fixed random
@@ -593,6 +593,9 @@ pub struct Optimisation {
     /// in R^d]
     #[arg(long, value_name = "H", allow_negative_numbers = true, value_parser = positive)]
     pub bandwidth: Option<f64>,
+    /// Standard deviation of the noise of dsm, in units of the data [default: 0.3 base scales]
+    #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = positive)]
+    pub noise: Option<f64>,
     /// Estimate that ksd makes small: v, or u, which is unbiased but has no lower bound [default: v]
     #[arg(long, value_name = "NAME", value_enum)]
     pub statistic: Option<StatisticName>,
@@ -603,6 +606,12 @@ pub enum EstimatorName {
     Mle,
     Ksd,
     F1sd,
+    Dsm,
+    /// Refused, with the reason.
+    #[value(hide = true)]
+    Hyvarinen,
+    #[value(hide = true)]
+    Sliced,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -167,7 +167,10 @@ fn responses<T: Real>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Domain, train::ksd};
+    use crate::{
+        Domain,
+        train::{dsm, ksd},
+    };
 
     fn problem() -> (ReluEnergy<f64>, Vec<f64>) {
         let (n, m, d) = (40, 6, 3);
@@ -256,6 +259,30 @@ mod tests {
             let found = critic.response.abs();
             assert!(found > 0.9 * best, "{i}: {found} of {best}");
         }
+    }
+
+    #[test]
+    fn the_gradient_of_denoising_is_that_of_its_loss() {
+        let (model, x) = problem();
+        let x = Rows::new(&x, x.len() / 3, 3).unwrap();
+        let model = model.with_domain(Domain::Euclidean).unwrap().with_base_scale(0.7).unwrap();
+        // The noise of evaluations.
+        let mut dsm = dsm::Dsm::new(&model, x, 0.4, 2, true);
+        let grad = dsm.gradient(&model).unwrap().clone();
+        let [ours, expected] = slopes(&model, &grad, |model| dsm.loss(model, x).unwrap());
+        assert!((ours - expected).abs() < 1e-6 * expected.abs(), "{ours}, {expected}");
+        // What is fitted is the law of noisy points: for N(0, a² I), the scores of variance a² + σ².
+        let (n, sigma) = (200_000, 0.5);
+        let mut points = vec![0.0; 3 * n];
+        Stream::new(8, 0).fill_normal(&mut points);
+        let flat = ReluEnergy::new(Rows::new(&[1.0, 0.0, 0.0], 1, 3).unwrap(), &[0.0]).unwrap();
+        let loss = |scale: f64| {
+            let model = flat.clone().with_base_scale(scale).unwrap();
+            let points = Rows::new(&points, n, 3).unwrap();
+            dsm::Dsm::new(&model, points, sigma, 2, true).loss(&model, points).unwrap()
+        };
+        let best = 1.25_f64.sqrt();
+        assert!(loss(best) < loss(0.97 * best) && loss(best) < loss(1.03 * best));
     }
 
     #[test]

@@ -14,8 +14,8 @@ pub enum Optimiser {
     /// Adam (Kingma and Ba 2015) with β₁ = 0.9, β₂ = 0.999 and one step size for all parameters.
     Adam,
     /// L-BFGS with a search along its directions for where the slope is a tenth of what it was: for outer weights alone
-    /// ([`Regime::F2`]), where the loss is convex, and losses that are smooth functions of them: KSD², or the cross-entropy with one bank
-    /// for all iterations. Finds the minimum in some tens of iterations.
+    /// ([`Regime::F2`]), where the loss is convex, and losses that are smooth functions of them: KSD², denoising score matching or the
+    /// cross-entropy, with one bank or noise for all iterations. Finds the minimum in some tens of iterations.
     Lbfgs,
 }
 
@@ -132,6 +132,8 @@ impl Schedule {
         let start = options.learning_rate.unwrap_or(match (options.estimator, options.regime) {
             (Estimator::F1Sd, Regime::F1) => 1.0,
             (Estimator::F1Sd, Regime::F2) => 2.5,
+            (Estimator::Denoising { .. }, Regime::F1) => 0.1,
+            (Estimator::Denoising { .. }, Regime::F2) => 1.0,
             (_, Regime::F1) => 0.05,
             (_, Regime::F2) => 0.5,
         });
@@ -281,6 +283,7 @@ mod tests {
             (Estimator::MaximumLikelihood { negative }, Domain::Euclidean),
             (ksd, Domain::Sphere),
             (ksd, Domain::Euclidean),
+            (Estimator::Denoising { noise: Some(1.0) }, Domain::Euclidean),
         ] {
             let options = TrainOptions {
                 estimator,

@@ -202,20 +202,31 @@ fn estimator(args: &TrainArgs) -> Result<Estimator> {
         ("--negative", flags.negative != Negative::Auto, mle, "mle"),
         ("--bandwidth", flags.bandwidth.is_some(), ksd, "ksd"),
         ("--statistic", flags.statistic.is_some(), ksd, "ksd"),
+        ("--noise", flags.noise.is_some(), args.estimator == EstimatorName::Dsm, "dsm"),
     ] {
         if given && !fits {
             return Err(Error::Usage(format!("{flag}: needs --estimator {needs}")));
         }
     }
-    if args.estimator == EstimatorName::F1sd && args.domain != gibbsite::Domain::Sphere {
-        return Err(Error::Usage("--estimator f1sd: needs --domain sphere".to_owned()));
+    let sphere = args.domain == gibbsite::Domain::Sphere;
+    match args.estimator {
+        EstimatorName::F1sd if !sphere => {
+            return Err(Error::Usage("--estimator f1sd: needs --domain sphere".to_owned()));
+        }
+        EstimatorName::Dsm if sphere => {
+            return Err(Error::Usage("--estimator dsm: needs --domain euclidean".to_owned()));
+        }
+        _ => {}
     }
     let negative = negative_phase(flags)?;
     if flags.optimiser == OptimiserName::Lbfgs {
         let banked = matches!(flags.negative, Negative::Auto | Negative::Bank);
         for (fits, needs) in [
             (args.regime == Regime::F2, "--regime f2, where the loss is convex"),
-            (args.estimator != EstimatorName::F1sd, "--estimator mle or ksd, which are smooth"),
+            (
+                args.estimator != EstimatorName::F1sd,
+                "--estimator mle, ksd or dsm, which are smooth",
+            ),
             (banked, "--negative bank"),
         ] {
             if !fits {
@@ -229,7 +240,15 @@ fn estimator(args: &TrainArgs) -> Result<Estimator> {
             bandwidth: flags.bandwidth,
             statistic: flags.statistic.map_or(Statistic::V, Into::into),
         },
+        EstimatorName::Dsm => Estimator::Denoising { noise: flags.noise },
         EstimatorName::F1sd => Estimator::F1Sd,
+        EstimatorName::Hyvarinen | EstimatorName::Sliced => {
+            return Err(Error::Usage(
+                "--estimator: score matching by second derivatives is minimised by a constant \
+                 ReLU energy, whose second derivatives no point sees; use dsm, ksd or f1sd"
+                    .to_owned(),
+            ));
+        }
     })
 }
 

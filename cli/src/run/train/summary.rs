@@ -272,6 +272,7 @@ impl<T: Number> Results<'_, T> {
         let y_label = match self.estimator {
             Estimator::Ksd { .. } => "squared kernel Stein discrepancy",
             Estimator::F1Sd => "squared F1 Stein discrepancy",
+            Estimator::Denoising { .. } => "denoising score matching",
             _ => return None,
         };
         let best = self.best;
@@ -280,7 +281,7 @@ impl<T: Number> Results<'_, T> {
             .iter()
             .all(|point| point.record.train_loss > 0.0 && point.record.validation_loss > 0.0);
         Some(Plot {
-            title: self.title("Discrepancy"),
+            title: self.title("Loss"),
             x_label: "iteration",
             y_label,
             curves: vec![
