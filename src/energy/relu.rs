@@ -396,12 +396,7 @@ impl<T: Real> ReluEnergy<T> {
     ///
     /// # Errors
     /// If the shapes do not fit.
-    pub fn score_vjp(
-        &self,
-        x: Rows<'_, T>,
-        v: Rows<'_, T>,
-        grad: &mut ParamGrad<T>,
-    ) -> Result<()> {
+    pub fn score_vjp(&self, x: Rows<'_, T>, v: Rows<'_, T>, grad: &mut ParamGrad<T>) -> Result<()> {
         self.check_cols(x)?;
         self.check_grad(grad)?;
         let (m, d) = (self.w.len(), self.dim);
@@ -683,9 +678,8 @@ fn over_samples<T: Real>(
     let at_once = (PARTIAL_BYTES / (m * width * size_of::<T>()))
         .clamp(1, 2 * parallel::threads())
         .min(chunks.len().max(1));
-    let neurons = |block: usize, len: usize| {
-        block * NEURONS_PER_ITEM..block * NEURONS_PER_ITEM + len / width
-    };
+    let neurons =
+        |block: usize, len: usize| block * NEURONS_PER_ITEM..block * NEURONS_PER_ITEM + len / width;
     let mut panels = vec![None; at_once];
     let mut partials = vec![T::ZERO; at_once * m * width];
     for chunks in chunks.chunks(at_once) {
