@@ -14,7 +14,7 @@ use crate::{
     sheet,
 };
 use gibbsite::{
-    ReluEnergy,
+    ReluEnergy, monitor,
     normaliser::{self, LogZ, Method},
     sampler::{Sampler, Start},
     teacher::Teacher,
@@ -135,7 +135,7 @@ fn train_and_write<T: Number>(
         ess: log_z.ess,
         kl_to_teacher: kl.map(|teacher| teacher.kl),
         max_cosine: kl.map(|teacher| teacher.max_cosine),
-        f1_norm: train::f1_norm(&model),
+        f1_norm: monitor::f1_norm(&model),
         seed,
         threads: context.threads,
         dtype: context.dtype,
