@@ -26,6 +26,9 @@ pub struct Point {
     /// Since the start of training.
     pub seconds: f64,
     pub teacher: Option<ToTeacher>,
+    pub f2_norm: f64,
+    /// Since the first iterate, in the active regime.
+    pub ntk_drift: Option<f64>,
 }
 
 /// Where a model stands with respect to its teacher.
@@ -65,6 +68,8 @@ pub struct Summary {
     pub kl_to_teacher: Option<f64>,
     pub max_cosine: Option<f64>,
     pub f1_norm: f64,
+    pub f2_norm: f64,
+    pub ntk_drift: Option<f64>,
     pub seed: u64,
     pub threads: usize,
     pub dtype: &'static str,
@@ -201,6 +206,7 @@ impl<T: Number> Results<'_, T> {
         if self.problem.teacher.is_some() {
             header.extend(["kl_to_teacher", "max_cosine"]);
         }
+        header.extend(["f2_norm", "ntk_drift"]);
         let rows = self.history.iter().map(|point| {
             let record = &point.record;
             let mut row = vec![
@@ -215,6 +221,7 @@ impl<T: Number> Results<'_, T> {
                 record.acceptance.unwrap_or(f64::NAN),
             ];
             row.extend(point.teacher.iter().flat_map(|teacher| [teacher.kl, teacher.max_cosine]));
+            row.extend([point.f2_norm, point.ntk_drift.unwrap_or(f64::NAN)]);
             row
         });
         Ok(io::write_csv(path, &header, rows)?)
