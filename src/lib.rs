@@ -15,6 +15,7 @@
 //! | judge the draws | [`diagnostics`] |
 //! | estimate its normalising constant | [`normaliser`] |
 //! | train one | [`train`] |
+//! | watch norms, curvature and the regime of training | [`monitor`] |
 //! | test whether points are draws from it | [`stein`] |
 //! | compare with a known truth | [`teacher`] |
 //!
@@ -50,6 +51,7 @@ mod data;
 pub mod diagnostics;
 mod energy;
 mod error;
+pub mod monitor;
 pub mod normaliser;
 mod parallel;
 pub mod random;

@@ -522,7 +522,7 @@ fn tiny<'a>(rest: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// The fields of the summary that are part of the contract.
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 15] = [
     "estimator",
     "regime",
     "n",
@@ -536,6 +536,8 @@ const FIELDS: [&str; 13] = [
     "kl_to_teacher",
     "max_cosine",
     "f1_norm",
+    "f2_norm",
+    "ntk_drift",
 ];
 
 #[test]
@@ -548,7 +550,8 @@ fn training_on_a_teacher_writes_every_file() {
         let flags = ["--estimator", estimator, "--regime", regime];
         let summary = json(dir, &tiny(&[&TEACHER[..], &flags].concat()));
         for field in FIELDS {
-            assert!(!summary[field].is_null(), "{field}");
+            let applies = field != "ntk_drift" || regime == "f1";
+            assert_eq!(!summary[field].is_null(), applies, "{field}");
         }
         assert_eq!(summary["estimator"], estimator);
         assert_eq!(summary["regime"], regime);
@@ -567,12 +570,22 @@ fn training_on_a_teacher_writes_every_file() {
         let stored = fs::read(dir.join("out/summary.json")).unwrap();
         assert_eq!(serde_json::from_slice::<Value>(&stored).unwrap(), summary);
         let history: Matrix<f64> = io::read_matrix(&dir.join("out/history.csv")).unwrap();
-        assert_eq!((history.rows, history.cols), (3, 13));
+        assert_eq!((history.rows, history.cols), (3, 15));
         let header = fs::read_to_string(dir.join("out/history.csv")).unwrap();
         let columns = "iteration,seconds,train_cross_entropy,validation_cross_entropy,log_z,\
                        log_z_se,ess,f1_norm,acceptance,kl_to_teacher,max_cosine,train_loss,\
-                       validation_loss\n";
+                       validation_loss,f2_norm,ntk_drift\n";
         assert!(header.starts_with(columns), "{header}");
+        let drift = [0, 1, 2].map(|row| history.data[15 * row + 14]);
+        match regime {
+            "f1" => assert!(drift[0] == 0.0 && drift[1] > 0.0 && drift[2] > drift[1], "{drift:?}"),
+            _ => assert!(drift.iter().all(|drift| drift.is_nan()), "{drift:?}"),
+        }
+        let best = summary["best_iteration"].as_u64().unwrap() as usize / 2;
+        assert_eq!(summary["f2_norm"], history.data[15 * best + 13]);
+        if regime == "f1" {
+            assert_eq!(summary["ntk_drift"], history.data[15 * best + 14]);
+        }
         let model: ModelFile<f64> =
             io::model::read_model(&dir.join("out/model.safetensors")).unwrap();
         assert_eq!((model.theta.rows, model.theta.cols), (12, 4));

@@ -12,6 +12,7 @@ pub use optimiser::Optimiser;
 use crate::{
     Backend, Domain, Error, Isa, Real, ReluEnergy, Result, Rows,
     data::{check_finite, check_on_sphere, dot},
+    monitor,
     normaliser::{self, LogZ},
     random::Stream,
     stein::Statistic,
@@ -243,7 +244,7 @@ pub fn fit<T: Real>(
                 log_z: log_z.value,
                 log_z_se: log_z.std_error,
                 ess: log_z.ess,
-                f1_norm: f1_norm(&in_units_of(&model, unit)?),
+                f1_norm: monitor::f1_norm(&in_units_of(&model, unit)?),
                 acceptance: objective.take_acceptance(),
             };
             guard(&record, d)?;
@@ -393,15 +394,6 @@ fn in_units_of<T: Real>(model: &ReluEnergy<T>, unit: T) -> Result<ReluEnergy<T>>
     }
     model.update_parameters(|_, theta, _| theta.iter_mut().for_each(|theta| *theta /= unit))?;
     Ok(model)
-}
-
-/// (1/m) Σ_j |w_j| |(θ_j, b_j)|: the F1 or path norm, also a Lipschitz constant of f.
-pub fn f1_norm<T: Real>(model: &ReluEnergy<T>) -> f64 {
-    let norm = |(j, (theta, w)): (usize, (&[T], &T))| {
-        let bias = model.bias().map_or(0.0, |bias| bias[j].to_f64());
-        w.to_f64().abs() * (dot(theta, theta).to_f64() + bias * bias).sqrt()
-    };
-    model.theta().iter().zip(model.w()).enumerate().map(norm).sum::<f64>() / model.neurons() as f64
 }
 
 /// Mean of β f(x_i) + log Z over the rows of `x`: the cross-entropy relative to the base probability, in nats.

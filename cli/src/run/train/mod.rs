@@ -14,7 +14,7 @@ use crate::{
     sheet,
 };
 use gibbsite::{
-    ReluEnergy,
+    ReluEnergy, Rows, monitor,
     normaliser::{self, LogZ, Method},
     sampler::{Sampler, Start},
     stein::Statistic,
@@ -28,6 +28,9 @@ use summary::{Point, Results, Summary, ToTeacher};
 /// Points behind a KL divergence during training, and behind the final one.
 const KL_POINTS: usize = 20_000;
 const FINAL_KL_POINTS: usize = 150_000;
+
+/// Training points at which the tangent kernel is watched.
+const NTK_POINTS: usize = 100;
 
 /// Effective sample size behind log Z below which it is not to be relied on.
 const LEAST_ESS: f64 = 100.0;
@@ -55,13 +58,22 @@ fn train_and_write<T: Number>(
     let teacher = problem.teacher.as_ref();
     let mut history = Vec::new();
     let mut best_so_far: Option<(Record, ReluEnergy<T>)> = None;
+    let mut first = None;
     let mut progress = Progress::new(options.iterations, voice);
     let training = Instant::now();
     let (train, validation) = (rows(&problem.train)?, rows(&problem.validation)?);
+    let watched = train.range(0, NTK_POINTS.min(train.rows()));
     let trained = train::fit(train, validation, options, |record, model| {
+        let first = first.get_or_insert_with(|| model.clone());
         let teacher = teacher.map(|teacher| to_teacher(teacher, model, KL_POINTS, seed));
         let (record, seconds) = (record.clone(), training.elapsed().as_secs_f64());
-        let point = Point { record, seconds, teacher: teacher.transpose()? };
+        let point = Point {
+            record,
+            seconds,
+            teacher: teacher.transpose()?,
+            f2_norm: monitor::f2_norm(model),
+            ntk_drift: ntk_drift(first, model, watched, options.regime)?,
+        };
         progress.show(point.record.iteration, || describe(&point));
         let loss = |record: &Record| record.validation_cross_entropy;
         if best_so_far.as_ref().is_none_or(|(best, _)| loss(&point.record) < loss(best)) {
@@ -120,6 +132,7 @@ fn train_and_write<T: Number>(
             warnings.push(warning);
         }
     }
+    let chosen = history.iter().find(|point| point.record == best);
     let results = results(&model, &best, of_teacher(&problem.validation)?, images);
     let files = results.files(&args.out).iter().map(|path| shown(path)).collect();
     let summary = Summary {
@@ -152,7 +165,9 @@ fn train_and_write<T: Number>(
         ess: log_z.ess,
         kl_to_teacher: kl.map(|teacher| teacher.kl),
         max_cosine: kl.map(|teacher| teacher.max_cosine),
-        f1_norm: train::f1_norm(&model),
+        f1_norm: monitor::f1_norm(&model),
+        f2_norm: monitor::f2_norm(&model),
+        ntk_drift: chosen.and_then(|point| point.ntk_drift),
         seed,
         threads: context.threads,
         dtype: context.dtype,
@@ -313,6 +328,19 @@ fn to_teacher<T: Number>(
 ) -> gibbsite::Result<ToTeacher> {
     let kl = teacher.kl_to(model, points, seed)?;
     Ok(ToTeacher { kl, max_cosine: teacher.max_cosine(model)? })
+}
+
+/// `None` where it says nothing: in the lazy regime the kernel of what is trained is fixed, and a kernel that was 0 has no scale.
+fn ntk_drift<T: Number>(
+    first: &ReluEnergy<T>,
+    model: &ReluEnergy<T>,
+    x: Rows<'_, T>,
+    regime: Regime,
+) -> gibbsite::Result<Option<f64>> {
+    match (regime, monitor::ntk_drift(first, model, x)) {
+        (Regime::F2, _) | (_, Err(gibbsite::Error::Zero { .. })) => Ok(None),
+        (Regime::F1, drift) => drift.map(Some),
+    }
 }
 
 /// Mean of β f + log Z over points, and its standard error: that of the mean and that of log Z.

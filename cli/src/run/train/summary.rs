@@ -27,6 +27,9 @@ pub struct Point {
     /// Since the start of training.
     pub seconds: f64,
     pub teacher: Option<ToTeacher>,
+    pub f2_norm: f64,
+    /// Since the first iterate, in the active regime.
+    pub ntk_drift: Option<f64>,
 }
 
 /// Where a model stands with respect to its teacher.
@@ -66,6 +69,8 @@ pub struct Summary {
     pub kl_to_teacher: Option<f64>,
     pub max_cosine: Option<f64>,
     pub f1_norm: f64,
+    pub f2_norm: f64,
+    pub ntk_drift: Option<f64>,
     pub seed: u64,
     pub threads: usize,
     pub dtype: &'static str,
@@ -224,7 +229,7 @@ impl<T: Number> Results<'_, T> {
         if self.problem.teacher.is_some() {
             header.extend(["kl_to_teacher", "max_cosine"]);
         }
-        header.extend(["train_loss", "validation_loss"]);
+        header.extend(["train_loss", "validation_loss", "f2_norm", "ntk_drift"]);
         let rows = self.history.iter().map(|point| {
             let record = &point.record;
             let mut row = vec![
@@ -240,6 +245,7 @@ impl<T: Number> Results<'_, T> {
             ];
             row.extend(point.teacher.iter().flat_map(|teacher| [teacher.kl, teacher.max_cosine]));
             row.extend([record.train_loss, record.validation_loss]);
+            row.extend([point.f2_norm, point.ntk_drift.unwrap_or(f64::NAN)]);
             row
         });
         Ok(io::write_csv(path, &header, rows)?)
