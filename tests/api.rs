@@ -185,3 +185,22 @@ fn a_model_without_base_has_no_normaliser() {
     let error = message(normaliser::log_z(&model, 0));
     assert!(error.contains("base scale"), "{error}");
 }
+
+#[test]
+fn patience_ends_training() {
+    let teacher = gibbsite::teacher::Teacher::<f64>::named("j1w2", 4, 0).unwrap();
+    let (train, validation) =
+        (teacher.sample(30, 0, 0).unwrap(), teacher.sample(500, 0, 1).unwrap());
+    let rows = |x| Rows::new(x, <[f64]>::len(x) / 4, 4).unwrap();
+    let options = TrainOptions {
+        neurons: 20,
+        iterations: 2_000,
+        patience: Some(40),
+        ..TrainOptions::default()
+    };
+    // Few points, so the model soon fits their noise.
+    let trained = fit(rows(&train), rows(&validation), &options, |_, _| Ok(())).unwrap();
+    let last = trained.history.last().unwrap();
+    assert_eq!(last.iteration, trained.best.iteration + 40);
+    assert!(last.iteration < 2_000);
+}

@@ -319,7 +319,8 @@ pub struct AggregatedTest {
 /// threshold, with thresholds such that together they reject a true density with probability `level`. With kernels of several
 /// bandwidths, none has to be chosen.
 ///
-/// Half of the draws find thresholds, the other half the share of the level. Neighbours in the list that differ in their bandwidth
+/// Half of the draws find thresholds, the other half the share of the level; with too few draws for the number of kernels, even their
+/// largest are exceeded too often, and the test never rejects (`u` is 0): some hundreds are needed. Neighbours in the list that differ in their bandwidth
 /// alone share one pass over the coordinates of all pairs.
 ///
 /// # Errors
