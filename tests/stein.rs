@@ -6,7 +6,7 @@ use gibbsite::{
     random::Stream,
     stein::{
         Gram, KsdTest, Regularisation, Statistic, SteinKernel, Svgd, WildBootstrap, ksd,
-        ksd_aggregated_test, ksd_blocks, ksd_test, median_distance, stein_thin,
+        ksd_aggregated_test, ksd_blocks, ksd_in_parts, ksd_test, median_distance, stein_thin,
     },
 };
 use std::f64::consts::PI;
@@ -712,6 +712,51 @@ fn the_finite_set_test_holds_its_level_and_has_power() {
     println!("level {level}, power {power}, Kolmogorov-Smirnov {uniform}");
     assert!((level - 0.05).abs() < 0.03 && uniform > 1e-3, "{level}, {uniform}");
     assert!(power > 0.8, "{power}");
+}
+
+#[test]
+fn points_in_parts_have_the_discrepancy_of_all() {
+    let (n, d) = (700, 3);
+    let mut x: Vec<f64> = normals(n * d, 11, 0);
+    let starts = [0, 1, 140, 396, 700];
+    let check = |kernel: &SteinKernel, x: &[f64], s: &[f64]| {
+        for statistic in [Statistic::V, Statistic::U] {
+            let part = |k: usize| {
+                let range = starts[k] * d..starts[k + 1] * d;
+                Ok((x[range.clone()].to_vec(), s[range].to_vec()))
+            };
+            let mut shares = Vec::new();
+            let found =
+                ksd_in_parts(kernel, 4, part, d, statistic, &mut |share| shares.push(share));
+            let (found, whole) =
+                (found.unwrap(), ksd(kernel, rows(x, d), rows(s, d), statistic).unwrap());
+            let close = |a: f64, b: f64| (a - b).abs() < 1e-12 * (1.0 + b.abs());
+            assert!(close(found.squared, whole.squared), "{found:?}, {whole:?}");
+            assert!(close(found.std_error.unwrap(), whole.std_error.unwrap()));
+            assert!(shares.is_sorted() && shares.last() == Some(&1.0), "{shares:?}");
+        }
+    };
+    let s: Vec<f64> = normals(n * d, 11, 1);
+    check(&SteinKernel::imq(1.0, -0.5).unwrap().plus_linear().unwrap(), &x, &s);
+    normalised(&mut x, d);
+    check(&SteinKernel::rbf(1.0).unwrap().on_sphere(), &x, &tangential(&x, d, 11));
+    let kernel = SteinKernel::imq(1.0, -0.5).unwrap();
+    let nothing = |kernel: &SteinKernel, parts| {
+        let load = |_| Ok((vec![1.0, 2.0], vec![0.0; 2]));
+        ksd_in_parts::<f64>(kernel, parts, load, 2, Statistic::U, &mut |_| {})
+    };
+    assert!(nothing(&kernel, 0).is_err() && nothing(&kernel, 1).is_err());
+    let metric = kernel.clone().with_metric(rows(&[1.0, 0.0, 0.0, 1.0], 2)).unwrap();
+    assert!(nothing(&metric, 2).is_err());
+    let uneven = ksd_in_parts::<f64>(
+        &kernel,
+        2,
+        |k| Ok((vec![1.0; 2 + k], vec![0.0; 2 + k])),
+        2,
+        Statistic::V,
+        &mut |_| {},
+    );
+    assert!(uneven.is_err());
 }
 
 #[test]

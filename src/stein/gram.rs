@@ -29,7 +29,7 @@ pub struct Gram<T> {
 }
 
 /// Sums of the rows of a Gram matrix, in parts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct RowSums {
     /// Left of the diagonal.
     pub below: Vec<f64>,
@@ -257,6 +257,34 @@ impl<T: Real> Gram<T> {
             add(&mut below[item.cols.clone()], &sums.cols);
         });
         RowSums { below, diagonal, above }
+    }
+
+    /// Sums over pairs of a point of this matrix with one of another of the same kernel: for each point here, and for each there.
+    pub(super) fn cross_sums(&self, other: &Self, progress: Progress<'_>) -> [Vec<f64>; 2] {
+        let (n, m) = (self.points.len(), other.points.len());
+        let mut totals = [vec![0.0; n], vec![0.0; m]];
+        let starts: Vec<usize> = (0..n).step_by(TILE).collect();
+        for (done, starts) in starts.chunks(AT_ONCE).enumerate() {
+            let mut items: Vec<(Range<usize>, [Vec<f64>; 2])> = starts
+                .iter()
+                .map(|&start| start..(start + TILE).min(n))
+                .map(|rows| (rows.clone(), [vec![0.0; rows.len()], vec![0.0; m]]))
+                .collect();
+            parallel::for_each(
+                items.iter_mut().collect(),
+                |(rows, [of_rows, of_cols]), scratch| {
+                    let block =
+                        Block { rows: (&self.points, rows.clone()), cols: (&other.points, 0..m) };
+                    stein::sums(self.isa, self.kernel, block, of_rows, of_cols, scratch);
+                },
+            );
+            for (rows, [of_rows, of_cols]) in items {
+                totals[0][rows].copy_from_slice(&of_rows);
+                totals[1].iter_mut().zip(of_cols).for_each(|(total, sum)| *total += sum);
+            }
+            progress((((done + 1) * AT_ONCE * TILE) as f64 / n as f64).min(1.0));
+        }
+        totals
     }
 
     /// `Σ_ij W_bi W_bj u(x_i, x_j)` for each draw b of the signs W; for one kernel after the other, at these points.

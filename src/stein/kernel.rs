@@ -113,6 +113,10 @@ impl SteinKernel {
         }
     }
 
+    pub(super) fn has_metric(&self) -> bool {
+        self.metric.is_some()
+    }
+
     /// Where points live.
     pub fn domain(&self) -> Domain {
         self.domain

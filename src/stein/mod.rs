@@ -8,7 +8,7 @@
 //! |---|---|
 //! | choose a kernel | [`SteinKernel`], [`median_distance`] |
 //! | get the Gram matrix, its sums, its products with matrices | [`Gram`] |
-//! | estimate KSD² with a standard error | [`ksd`]; from few of the pairs [`ksd_blocks`] |
+//! | estimate KSD² with a standard error | [`ksd`]; from few of the pairs [`ksd_blocks`]; of points that are on disk [`ksd_in_parts`] |
 //! | test whether points are draws from p | [`ksd_test`], [`ksd_aggregated_test`]; of very many [`Gram::fssd_test`] |
 //! | see how the KSD falls with the number of points | [`Gram::ksd_trace`] |
 //! | pick few points that stand for many | [`stein_thin`] |
@@ -52,7 +52,7 @@ pub use gram::{Gram, Progress};
 pub use kernel::{SteinKernel, median_distance};
 pub use statistics::{
     AggregatedTest, BlockKsd, Ksd, KsdTest, Statistic, WildBootstrap, ksd, ksd_aggregated_test,
-    ksd_blocks, ksd_test,
+    ksd_blocks, ksd_in_parts, ksd_test,
 };
 pub use thinning::{Regularisation, Thinned, stein_thin};
 pub use weights::SteinWeights;

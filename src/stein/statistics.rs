@@ -1,6 +1,6 @@
 //! Estimates of KSD², and tests.
 
-use super::{Gram, Progress, SteinKernel};
+use super::{Gram, Progress, SteinKernel, gram::RowSums};
 use crate::{Error, Real, Result, Rows, random::Stream};
 use gibbsite_kernels::stein::{Kernel, Signs};
 
@@ -47,29 +47,82 @@ impl<T: Real> Gram<T> {
     /// # Errors
     /// As [`ksd`].
     pub fn ksd(&self, statistic: Statistic, progress: Progress<'_>) -> Result<Ksd> {
-        let n = self.points();
-        check_count(statistic, n)?;
-        let sums = self.partial_row_sums(progress);
-        let of_row = |i: usize| match statistic {
-            Statistic::V => sums.of_row(i),
-            Statistic::U => sums.below[i] + sums.above[i],
-        };
-        let total: f64 = (0..n).map(of_row).sum();
-        let squared = finite(total / pairs(statistic, n))?;
-        // The estimates without one point.
-        let std_error = (n > 2).then(|| {
-            let left: Vec<f64> = (0..n)
-                .map(|i| {
-                    let diagonal = if statistic == Statistic::V { sums.diagonal[i] } else { 0.0 };
-                    (total - 2.0 * of_row(i) + diagonal) / pairs(statistic, n - 1)
-                })
-                .collect();
-            let mean = left.iter().sum::<f64>() / n as f64;
-            let square: f64 = left.iter().map(|left| (left - mean) * (left - mean)).sum();
-            (square * (n - 1) as f64 / n as f64).sqrt()
-        });
-        Ok(Ksd { squared, std_error, statistic })
+        check_count(statistic, self.points())?;
+        estimate(&self.partial_row_sums(progress), statistic)
     }
+}
+
+fn estimate(sums: &RowSums, statistic: Statistic) -> Result<Ksd> {
+    let n = sums.diagonal.len();
+    let of_row = |i: usize| match statistic {
+        Statistic::V => sums.of_row(i),
+        Statistic::U => sums.below[i] + sums.above[i],
+    };
+    let total: f64 = (0..n).map(of_row).sum();
+    let squared = finite(total / pairs(statistic, n))?;
+    // The estimates without one point.
+    let std_error = (n > 2).then(|| {
+        let left: Vec<f64> = (0..n)
+            .map(|i| {
+                let diagonal = if statistic == Statistic::V { sums.diagonal[i] } else { 0.0 };
+                (total - 2.0 * of_row(i) + diagonal) / pairs(statistic, n - 1)
+            })
+            .collect();
+        let mean = left.iter().sum::<f64>() / n as f64;
+        let square: f64 = left.iter().map(|left| (left - mean) * (left - mean)).sum();
+        (square * (n - 1) as f64 / n as f64).sqrt()
+    });
+    Ok(Ksd { squared, std_error, statistic })
+}
+
+/// [`ksd`] of points that are too many for memory: `load` gives one of `parts` parts of them after the other, x and scores (of d
+/// columns), from a file say, and is asked for part b again with every part after it. Holds two parts and four numbers for each
+/// point.
+///
+/// # Errors
+/// As [`ksd`], whatever `load` returns, if there are no parts, for a kernel with a metric, or if parts differ in dimension.
+pub fn ksd_in_parts<T: Real>(
+    kernel: &SteinKernel,
+    parts: usize,
+    mut load: impl FnMut(usize) -> Result<(Vec<T>, Vec<T>)>,
+    d: usize,
+    statistic: Statistic,
+    progress: Progress<'_>,
+) -> Result<Ksd> {
+    if parts == 0 || d == 0 {
+        return Err(Error::Zero { what: "the number of parts, or the dimension" });
+    }
+    if kernel.has_metric() {
+        // Points are centred by the mean of all, which no part knows.
+        return Err(Error::parameter("metric", "absent for points in parts", "one"));
+    }
+    let mut gram = |part: usize| -> Result<Gram<T>> {
+        let (x, score) = load(part)?;
+        let rows = |data| Ok::<_, Error>(Rows::new(data, <[T]>::len(data) / d, d)?);
+        Gram::new(kernel, rows(&x)?, rows(&score)?)
+    };
+    let whole = (parts * parts) as f64;
+    let mut sums = RowSums::default();
+    let mut starts = Vec::with_capacity(parts);
+    for a in 0..parts {
+        let later = gram(a)?;
+        let own = later.partial_row_sums(&mut |share| progress(((a * a) as f64 + share) / whole));
+        let start = sums.diagonal.len();
+        sums.below.extend(own.below);
+        sums.diagonal.extend(own.diagonal);
+        sums.above.extend(own.above);
+        for (b, &first) in starts.iter().enumerate() {
+            let mut progress =
+                |share: f64| progress(((a * a + 1 + 2 * b) as f64 + 2.0 * share) / whole);
+            let [of_rows, of_cols] = gram(b)?.cross_sums(&later, &mut progress);
+            sums.above[first..].iter_mut().zip(of_rows).for_each(|(sum, part)| *sum += part);
+            sums.below[start..].iter_mut().zip(of_cols).for_each(|(sum, part)| *sum += part);
+        }
+        starts.push(start);
+    }
+    check_count(statistic, sums.diagonal.len())?;
+    progress(1.0);
+    estimate(&sums, statistic)
 }
 
 pub(super) fn check_count(statistic: Statistic, n: usize) -> Result<()> {
