@@ -16,6 +16,19 @@ pub struct Curve {
     pub label: String,
     pub color: RGBColor,
     pub points: Vec<(f64, f64)>,
+    /// Half lengths of error bars, one for every point, which are drawn as dots then; empty for none.
+    pub bars: Vec<f64>,
+}
+
+impl Curve {
+    /// Points with the ends of their bars.
+    fn ends(&self) -> impl Iterator<Item = ((f64, f64), [f64; 2])> + '_ {
+        let bars = self.points.iter().zip(&self.bars);
+        bars.map(|(&(x, y), &bar)| {
+            let bar = if bar.is_finite() { bar } else { 0.0 };
+            ((x, y), [y - bar, y + bar])
+        })
+    }
 }
 
 /// A plot of curves, over a range that starts at 0 unless it is logarithmic.
@@ -83,7 +96,8 @@ impl Plot {
 
     fn values(&self) -> impl Iterator<Item = f64> + '_ {
         let values = self.curves.iter().flat_map(|curve| &curve.points).map(|point| point.1);
-        let values = values.chain(self.level.iter().map(|level| level.0));
+        let ends = self.curves.iter().flat_map(|curve| curve.ends().flat_map(|(_, ends)| ends));
+        let values = values.chain(ends).chain(self.level.iter().map(|level| level.0));
         values.filter(|&y| self.shows(y))
     }
 
@@ -118,7 +132,7 @@ impl Plot {
         Y: AsRangedCoord<Value = f64>,
         Y::CoordDescType: ValueFormatter<f64>,
     {
-        let ends = self.x_range();
+        let (ends, bottom) = (self.x_range(), self.y_range().start);
         let mut chart = axes(root, &self.title, [self.x_label, self.y_label], x_range, y_range)?;
         for curve in &self.curves {
             let points = curve.points.iter().copied().filter(|point| self.shows(point.1));
@@ -127,6 +141,11 @@ impl Plot {
                 .draw_series(LineSeries::new(points, style))?
                 .label(&curve.label)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], style));
+            let bars = || curve.ends().filter(|((_, y), _)| self.shows(*y));
+            chart.draw_series(bars().map(|((x, _), [low, high])| {
+                PathElement::new([(x, low.max(bottom)), (x, high)], style)
+            }))?;
+            chart.draw_series(bars().map(|(point, _)| Circle::new(point, 4, style.filled())))?;
         }
         if let Some((y, label)) = &self.level
             && self.shows(*y)
@@ -372,7 +391,8 @@ mod tests {
     use super::*;
 
     fn plot([log_x, log]: [bool; 2], points: Vec<(f64, f64)>) -> String {
-        let curves = vec![Curve { label: "curve".to_owned(), color: BLUE, points }];
+        let curves =
+            vec![Curve { label: "curve".to_owned(), color: BLUE, points, bars: Vec::new() }];
         let level = Some((0.5, "level".to_owned()));
         let mark = Some(((1.0, 0.7), "mark".to_owned()));
         Plot {

@@ -353,6 +353,7 @@ impl Monitor {
             label: format!("chain {c}"),
             color,
             points: trace.iter().enumerate().map(|(t, &u)| (t as f64 * moves, u)).collect(),
+            bars: Vec::new(),
         });
         let trace = Plot {
             title: format!("Potential along {} chains", args.sampler.name()),
@@ -376,6 +377,7 @@ impl Monitor {
                     label: format!("{} chains", self.trace.len()),
                     color: BLUE,
                     points: points.map(|(lag, rho)| (lag as f64 * moves, rho)).collect(),
+                    bars: Vec::new(),
                 }],
                 level: Some((0.0, "none".to_owned())),
                 mark: None,

@@ -277,6 +277,7 @@ fn trace_plot(title: String, label: &str, trace: &[f64]) -> Plot {
             label: label.to_owned(),
             color: BLUE,
             points: thinned_out(trace.len()).map(|i| ((i + 1) as f64, trace[i])).collect(),
+            bars: Vec::new(),
         }],
         level: None,
         mark: None,

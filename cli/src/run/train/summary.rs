@@ -309,7 +309,7 @@ impl<T: Number> Results<'_, T> {
         y: impl Fn(&Point) -> f64,
     ) -> Curve {
         let points = self.history.iter().map(|p| (p.record.iteration as f64, y(p))).collect();
-        Curve { label: label.to_owned(), color, points }
+        Curve { label: label.to_owned(), color, points, bars: Vec::new() }
     }
 }
 
