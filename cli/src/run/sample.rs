@@ -6,7 +6,7 @@ use crate::{
     args::{MAX_COUNT, SampleArgs, SamplerName},
     error::{Error, Result},
     io::{self, Matrix},
-    plot::{BLUE, Curve, GREEN, ORANGE, PURPLE, Plot},
+    plot::{BLUE, Curve, GREEN, ORANGE, PURPLE, Plot, UPPER_RIGHT},
     progress::Progress,
     report::{Facts, shown},
 };
@@ -364,6 +364,7 @@ impl Monitor {
             mark: None,
             log: false,
             log_x: false,
+            legend: UPPER_RIGHT,
         };
         let mut plots = vec![(beside(&args.out, "trace.svg"), trace.svg())];
         if let Ok(draws) = Draws::new(&self.trace) {
@@ -383,6 +384,7 @@ impl Monitor {
                 mark: None,
                 log: false,
                 log_x: false,
+                legend: UPPER_RIGHT,
             };
             plots.push((beside(&args.out, "acf.svg"), autocorrelation.svg()));
         }

@@ -188,7 +188,11 @@ pub fn train_all<T: Number>(
             left.swap_remove(at.expect("as many cells as tasks"));
             progress.show(total - left.len(), || {
                 let seconds = seconds_left(&left, ledger.runs()) / pools.len() as f64;
-                format!("{text} · about {} left", duration(seconds))
+                if left.is_empty() {
+                    text
+                } else {
+                    format!("{text} · about {} left", duration(seconds))
+                }
             });
             Ok(())
         })

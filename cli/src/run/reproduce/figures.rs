@@ -3,9 +3,9 @@
 use super::results::Row;
 use crate::{
     args::EstimatorName,
-    plot::{BLUE, Curve, GREEN, ORANGE, PURPLE, Plot},
+    plot::{BLUE, Curve, GREEN, ORANGE, PURPLE, Plot, UPPER_RIGHT},
 };
-use plotters::style::RGBColor;
+use plotters::{chart::SeriesLabelPosition, style::RGBColor};
 
 /// Names and documents of all figures.
 pub fn all(rows: &[Row]) -> Vec<(String, String)> {
@@ -33,6 +33,7 @@ fn kl(rows: &[Row]) -> Plot {
         ],
         level: Some((rows[0].uniform_kl, "uniform law".to_owned())),
         log: true,
+        legend: SeriesLabelPosition::LowerLeft,
         ..plot(&title("Distance to the teacher", rows), "KL(teacher | model) in nats")
     }
 }
@@ -57,7 +58,8 @@ fn cosine(curves: &[&[Row]]) -> Plot {
     let title = format!("Neurons of f1: teacher {}", curves[0][0].experiment);
     Plot {
         curves: by_estimator(curves, value),
-        level: Some((1.0, "a neuron of the teacher's".to_owned())),
+        level: Some((1.0, "same direction".to_owned())),
+        legend: SeriesLabelPosition::LowerRight,
         ..plot(&title, "largest |cosine| with a neuron of the teacher's")
     }
 }
@@ -68,6 +70,7 @@ fn norm(curves: &[&[Row]]) -> Plot {
     Plot {
         curves: by_estimator(curves, value),
         level: Some((curves[0][0].teacher_f1_norm, "teacher".to_owned())),
+        legend: SeriesLabelPosition::LowerRight,
         ..plot(&title, "F1 norm")
     }
 }
@@ -82,6 +85,7 @@ fn plot(title: &str, y_label: &'static str) -> Plot {
         mark: None,
         log: false,
         log_x: true,
+        legend: UPPER_RIGHT,
     }
 }
 

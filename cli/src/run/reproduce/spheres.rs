@@ -9,7 +9,7 @@ use gibbsite::{
 use std::fmt::Write;
 
 const TEACHER: &str = "j2w-2.5";
-const POINTS: usize = 10_000;
+const POINTS: usize = 30_000;
 const HELD_OUT: usize = 5000;
 const NEURONS: usize = 64;
 
@@ -32,6 +32,10 @@ pub fn svg<T: Number>(context: Context) -> Result<String> {
     let (data, validation) = (teacher.sample(POINTS, seed, 0)?, teacher.sample(HELD_OUT, seed, 1)?);
     let options = TrainOptions {
         neurons: NEURONS,
+        iterations: 1000,
+        learning_rate: Some(0.2),
+        // Neurons that start small turn to where they are needed.
+        initial_variance: 0.01,
         seed,
         isa: context.isa,
         backend: context.backend,
@@ -66,15 +70,16 @@ pub fn svg<T: Number>(context: Context) -> Result<String> {
     Ok(svg)
 }
 
-/// Right, up, and the direction of view, from which the teacher's neurons are seen alike.
+/// Right, up, and the direction of view: from aslant above the plane of the teacher's two neurons.
 fn axes<T: Number>(teacher: &ReluEnergy<T>) -> [Vector; 3] {
-    let neurons: Vec<Vector> = teacher.theta().iter().map(vector).collect();
-    let front = unit(std::array::from_fn(|k| neurons.iter().map(|theta| theta[k]).sum()));
-    let right = unit(std::array::from_fn(|k| neurons[0][k] - dot(neurons[0], front) * front[k]));
+    let [a, b] = [0, 1].map(|j| vector(teacher.theta().row(j)));
+    let middle = unit(combine([1.0, 1.0], [a, b]));
+    let right = unit(combine([1.0, -1.0], [a, b]));
+    let front = unit(combine([1.0, 1.0], [middle, cross(right, middle)]));
     [right, cross(front, right), front]
 }
 
-/// A stretch of one shade, or of one row in one shade.
+/// A point of a disc.
 struct Cell {
     x: f64,
     y: f64,
@@ -124,13 +129,21 @@ impl View {
     fn draw(&self, centre: f64, range: (f64, f64), write: &mut impl FnMut(String)) {
         let shade = |cell: &Cell| shade(cell.density, range);
         let same = |a: &Cell, b: &Cell| a.y == b.y && shade(a) == shade(b);
-        for run in self.cells.chunk_by(same) {
-            let left = centre + RADIUS * run[0].x - ROW / 2.0;
-            let top = MIDDLE - RADIUS * run[0].y - ROW / 2.0;
-            let (width, color) = (ROW * run.len() as f64, color(shade(&run[0])));
-            write(format!(
-                r#"<rect x="{left:.1}" y="{top:.1}" width="{width}" height="{ROW}" fill="{color}" shape-rendering="crispEdges"/>"#
-            ));
+        let runs: Vec<&[Cell]> = self.cells.chunk_by(same).collect();
+        for level in 0..SHADES as i32 {
+            let level = f64::from(level);
+            let stretch = |run: &&[Cell]| {
+                let left = centre + RADIUS * run[0].x - ROW / 2.0;
+                let top = MIDDLE - RADIUS * run[0].y - ROW / 2.0;
+                format!(
+                    "M{left:.0} {top:.0}h{width}v{ROW}h-{width}z",
+                    width = ROW * run.len() as f64
+                )
+            };
+            let path: String =
+                runs.iter().filter(|run| shade(&run[0]) == level).map(stretch).collect();
+            let color = color(level);
+            write(format!(r#"<path d="{path}" fill="{color}" shape-rendering="crispEdges"/>"#));
         }
         write(format!(
             r##"<circle cx="{centre}" cy="{MIDDLE}" r="{RADIUS}" fill="none" stroke="#5a5a5a" stroke-width="2"/>"##
@@ -170,12 +183,12 @@ fn legend((low, high): (f64, f64), write: &mut impl FnMut(String)) {
     write(format!(r#"<text x="{left}" y="562">{low:.2}</text>"#));
     write(format!(r#"<text x="{right}" y="562">{high:.2}</text>"#));
     write(format!(r#"<text x="{}" y="562">density, uniform: 1</text>"#, (left + right) / 2.0));
-    for (x, negative, text) in [(430.0, true, "w &lt; 0"), (550.0, false, "w &gt; 0")] {
+    for (x, negative, text) in [(400.0, true, "w &lt; 0"), (510.0, false, "w &gt; 0")] {
         write(arrow((x, 535.0), (x + 34.0, 535.0), false, negative));
         write(format!(r#"<text x="{}" y="540" text-anchor="start">{text}</text>"#, x + 42.0));
     }
     write(
-        r#"<text x="670" y="540" text-anchor="start">neurons w θ, dashed behind the centre</text>"#
+        r#"<text x="620" y="540" text-anchor="start">neurons |w| θ, dashed if they point away</text>"#
             .to_owned(),
     );
 }
@@ -194,6 +207,10 @@ fn color(shade: f64) -> String {
 
 fn vector<T: Number>(x: &[T]) -> Vector {
     std::array::from_fn(|k| x[k].into())
+}
+
+fn combine([s, t]: [f64; 2], [a, b]: [Vector; 2]) -> Vector {
+    std::array::from_fn(|k| s * a[k] + t * b[k])
 }
 
 fn dot(a: Vector, b: Vector) -> f64 {

@@ -14,7 +14,7 @@ use crate::{
     args::{Bandwidth, KernelArgs, KernelName, SteinInput},
     error::{Error, Result},
     io::{self, Matrix},
-    plot::{BLUE, Curve, Plot},
+    plot::{BLUE, Curve, Plot, UPPER_RIGHT},
     progress::Progress,
     report::{Voice, shown},
 };
@@ -283,6 +283,7 @@ fn trace_plot(title: String, label: &str, trace: &[f64]) -> Plot {
         mark: None,
         log: true,
         log_x: true,
+        legend: UPPER_RIGHT,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     args::ImageSize,
     error::Result,
     io::{self, Matrix, model::ModelFile},
-    plot::{BLUE, Curve, ORANGE, Plot},
+    plot::{BLUE, Curve, ORANGE, Plot, UPPER_RIGHT},
     report::Facts,
     sheet,
 };
@@ -247,6 +247,7 @@ impl<T: Number> Results<'_, T> {
             )),
             log: false,
             log_x: false,
+            legend: UPPER_RIGHT,
         }
     }
 
@@ -277,6 +278,7 @@ impl<T: Number> Results<'_, T> {
             )),
             log: positive,
             log_x: false,
+            legend: UPPER_RIGHT,
         })
     }
 
@@ -295,6 +297,7 @@ impl<T: Number> Results<'_, T> {
             )),
             log: true,
             log_x: false,
+            legend: UPPER_RIGHT,
         })
     }
 
