@@ -11,7 +11,7 @@ use crate::{
 use gibbsite::train::Regime;
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     path::Path,
 };
 
@@ -76,7 +76,8 @@ impl Ledger {
         check_settings(&directory.join("settings.json"), &settings, path.exists())?;
         let failed = |source| io::Error::Write { path: path.clone(), source };
         let file = OpenOptions::new().append(true).create(true).open(&path).map_err(failed)?;
-        if file.try_lock().is_err() {
+        // Where files cannot be locked, nobody is kept out.
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
             return Err(Error::Usage(format!(
                 "{}: another run is writing to it; use another --out",
                 shown(&path)

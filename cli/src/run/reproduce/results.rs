@@ -3,10 +3,9 @@
 use super::{
     engine::Problem,
     ledger::{Ledger, Run},
-    plan::Cell,
+    plan::{Cell, REGIMES},
 };
 use crate::{Number, args::EstimatorName};
-use gibbsite::train::Regime;
 use serde::Serialize;
 use std::fmt;
 
@@ -49,7 +48,7 @@ impl Row {
     pub fn new<T: Number>(cell: &Cell, ledger: &Ledger, problems: &[Problem<T>]) -> Self {
         let problem = problems.iter().find(|problem| problem.is_of(cell));
         let problem = problem.expect("a problem for every cell");
-        let runs = [Regime::F2, Regime::F1].map(|regime| ledger.chosen_runs(cell, regime));
+        let runs = REGIMES.map(|regime| ledger.chosen_runs(cell, regime));
         let both = |value: fn(&Run) -> f64| {
             let of = |runs: &[&Run]| {
                 moments(runs.iter().filter(|run| !run.diverged).map(|run| value(run)))
@@ -61,8 +60,7 @@ impl Row {
         let [f2_cosine, f1_cosine] = both(|run| run.max_cosine);
         let [f2_norm, f1_norm] = both(|run| run.f1_norm);
         let [f2_iteration, f1_iteration] = both(|run| run.best_iteration as f64);
-        let [f2_setting, f1_setting] =
-            [Regime::F2, Regime::F1].map(|regime| ledger.chosen(cell, regime));
+        let [f2_setting, f1_setting] = REGIMES.map(|regime| ledger.chosen(cell, regime));
         let [f2_diverged, f1_diverged] =
             [0, 1].map(|i: usize| runs[i].iter().filter(|run| run.diverged).count());
         Self {
