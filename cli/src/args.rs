@@ -9,6 +9,7 @@ use gibbsite::{
     stein::Statistic,
     train::{Regime, TrainOptions},
 };
+use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf, str::FromStr};
 
 /// Train, sample and test energy-based models with shallow ReLU energies
@@ -29,6 +30,7 @@ Examples:
   gibbsite sample --model out/model.safetensors --chains 1000 --steps 2000 --out samples.npy
   gibbsite ksd --model out/model.safetensors --data samples.npy --bootstrap 1000
   gibbsite thin --model out/model.safetensors --data samples.npy --points 50 --out chosen.npy
+  gibbsite reproduce --quick --out paper              tables and figures of the paper's experiments
   gibbsite info
 
 Tables are .npy (2-D, any real or integer type) or .csv (optional header), models .safetensors.
@@ -109,6 +111,7 @@ Example:
     Gram(GramArgs),
     Ksd(KsdArgs),
     Thin(ThinArgs),
+    Reproduce(ReproduceArgs),
     Random(RandomArgs),
     /// Show the version, the instruction sets and the backends
     Info,
@@ -419,6 +422,41 @@ impl FromStr for Bandwidth {
     }
 }
 
+/// Repeat the paper's experiments: students of known teachers, in both regimes
+///
+/// For every teacher, estimator and number n of training points, models are trained on several data sets
+/// with all parameters (f1) and with outer weights alone (f2). Step size and weight decay are chosen by the
+/// validation cross-entropy on the first data set. The full grid takes many hours, --quick some minutes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Writes to the directory of --out:
+  runs.csv               every training; the same command goes on after an interruption
+  settings.json          what the runs have in common
+  results.csv, table.md  means and standard deviations over data sets
+  NAME_ESTIMATOR_kl.svg, NAME_ESTIMATOR_cross_entropy.svg
+                         KL(teacher | model) and test cross-entropy against n
+  NAME_cosine.svg, NAME_norm.svg
+                         cosine of the best neuron with the teacher's, and F1 norm, against n
+  sphere.svg             densities and neurons of a teacher and its student in three dimensions
+
+Examples:
+  gibbsite reproduce --quick --out paper
+  gibbsite reproduce j1w10 j4w7.5 --estimator mle,ksd --out paper-full")]
+pub struct ReproduceArgs {
+    /// Teachers: number of neurons and their outer weight [default: all]
+    #[arg(value_name = "NAME", value_parser = teacher())]
+    pub experiments: Vec<String>,
+    /// Estimators, repeated or separated by commas [default: all]
+    #[arg(long, value_name = "NAME", value_enum, value_delimiter = ',')]
+    pub estimator: Vec<PaperEstimator>,
+    /// Few sizes and data sets, one setting for each estimator and regime, fewer iterations
+    #[arg(long)]
+    pub quick: bool,
+    /// Directory of the results, made if missing
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
 /// Write random numbers to stdout without end, for statistical testers
 ///
 /// Little-endian binary: streams 0 to K-1 of the seed take turns, a number each.
@@ -515,7 +553,7 @@ pub struct TrainArgs {
 pub struct BuiltIn {
     /// The teacher: number of neurons and their outer weight
     #[arg(long, value_name = "NAME", conflicts_with = "data", default_value = "j1w10")]
-    #[arg(value_parser = PossibleValuesParser::new(gibbsite::teacher::NAMES.map(|(name, _)| name)))]
+    #[arg(value_parser = teacher())]
     pub teacher: String,
     /// Number of training points drawn from the teacher
     #[arg(long, value_name = "N", conflicts_with = "data", default_value_t = 1000)]
@@ -621,6 +659,25 @@ pub enum OptimiserName {
     Lbfgs,
 }
 
+/// The estimators of the paper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PaperEstimator {
+    Mle,
+    Ksd,
+    F1sd,
+}
+
+impl PaperEstimator {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mle => "mle",
+            Self::Ksd => "ksd",
+            Self::F1sd => "f1sd",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Negative {
     Auto,
@@ -664,6 +721,10 @@ pub const MAX_COUNT: usize = 1_000_000_000;
 fn domain() -> impl TypedValueParser<Value = Domain> {
     PossibleValuesParser::new(["sphere", "euclidean"])
         .map(|name| name.parse().expect("one of the two"))
+}
+
+fn teacher() -> PossibleValuesParser {
+    PossibleValuesParser::new(gibbsite::teacher::NAMES.map(|(name, _)| name))
 }
 
 fn regime() -> impl TypedValueParser<Value = Regime> {

@@ -16,6 +16,19 @@ pub struct Curve {
     pub label: String,
     pub color: RGBColor,
     pub points: Vec<(f64, f64)>,
+    /// Half lengths of error bars, one for every point, which are drawn as dots then; empty for none.
+    pub bars: Vec<f64>,
+}
+
+impl Curve {
+    /// Points with the ends of their bars.
+    fn ends(&self) -> impl Iterator<Item = ((f64, f64), [f64; 2])> + '_ {
+        let bars = self.points.iter().zip(&self.bars);
+        bars.map(|(&(x, y), &bar)| {
+            let bar = if bar.is_finite() { bar } else { 0.0 };
+            ((x, y), [y - bar, y + bar])
+        })
+    }
 }
 
 /// A plot of curves, over a range that starts at 0 unless it is logarithmic.
@@ -32,6 +45,8 @@ pub struct Plot {
     pub log: bool,
     /// Logarithmic arguments as well.
     pub log_x: bool,
+    /// Where curves leave room.
+    pub legend: SeriesLabelPosition,
 }
 
 /// How often values fall where, and a value that is marked.
@@ -57,6 +72,7 @@ pub const BLUE: RGBColor = RGBColor(31, 119, 180);
 pub const ORANGE: RGBColor = RGBColor(217, 95, 2);
 pub const GREEN: RGBColor = RGBColor(27, 120, 55);
 pub const PURPLE: RGBColor = RGBColor(118, 42, 131);
+pub const UPPER_RIGHT: SeriesLabelPosition = SeriesLabelPosition::UpperRight;
 const GRAY: RGBColor = RGBColor(90, 90, 90);
 const LIGHT: RGBColor = RGBColor(178, 178, 178);
 const GRID: RGBColor = RGBColor(225, 225, 225);
@@ -83,7 +99,8 @@ impl Plot {
 
     fn values(&self) -> impl Iterator<Item = f64> + '_ {
         let values = self.curves.iter().flat_map(|curve| &curve.points).map(|point| point.1);
-        let values = values.chain(self.level.iter().map(|level| level.0));
+        let ends = self.curves.iter().flat_map(|curve| curve.ends().flat_map(|(_, ends)| ends));
+        let values = values.chain(ends).chain(self.level.iter().map(|level| level.0));
         values.filter(|&y| self.shows(y))
     }
 
@@ -92,7 +109,10 @@ impl Plot {
         if self.log_x {
             let points = points.filter(|&x| x > 0.0 && x.is_finite());
             let (first, last) = extremes(points).unwrap_or((1.0, 10.0));
-            first..last.max(2.0 * first)
+            // Bars would be drawn on the axis.
+            let room =
+                if self.curves.iter().all(|curve| curve.bars.is_empty()) { 1.0 } else { 1.15 };
+            first / room..last.max(2.0 * first) * room
         } else {
             0.0..points.fold(1.0, f64::max)
         }
@@ -118,7 +138,7 @@ impl Plot {
         Y: AsRangedCoord<Value = f64>,
         Y::CoordDescType: ValueFormatter<f64>,
     {
-        let ends = self.x_range();
+        let (ends, bottom) = (self.x_range(), self.y_range().start);
         let mut chart = axes(root, &self.title, [self.x_label, self.y_label], x_range, y_range)?;
         for curve in &self.curves {
             let points = curve.points.iter().copied().filter(|point| self.shows(point.1));
@@ -127,6 +147,11 @@ impl Plot {
                 .draw_series(LineSeries::new(points, style))?
                 .label(&curve.label)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], style));
+            let bars = || curve.ends().filter(|((_, y), _)| self.shows(*y));
+            chart.draw_series(bars().map(|((x, _), [low, high])| {
+                PathElement::new([(x, low.max(bottom)), (x, high)], style)
+            }))?;
+            chart.draw_series(bars().map(|(point, _)| Circle::new(point, 4, style.filled())))?;
         }
         if let Some((y, label)) = &self.level
             && self.shows(*y)
@@ -145,7 +170,7 @@ impl Plot {
                 .label(label)
                 .legend(|(x, y)| Circle::new((x + 12, y), 5, BLACK.filled()));
         }
-        legend(&mut chart)?;
+        legend(&mut chart, self.legend.clone())?;
         root.present()?;
         Ok(())
     }
@@ -205,7 +230,7 @@ impl Histogram {
                 .label(&self.mark.1)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], style));
         }
-        legend(&mut chart)?;
+        legend(&mut chart, UPPER_RIGHT)?;
         root.present()?;
         Ok(())
     }
@@ -239,7 +264,7 @@ impl Scatter {
             .draw_series(self.picked.iter().map(|&point| Circle::new(point, 5, large)))?
             .label(&self.picked_label)
             .legend(move |(x, y)| Circle::new((x + 12, y), 5, large));
-        legend(&mut chart)?;
+        legend(&mut chart, UPPER_RIGHT)?;
         root.present()?;
         Ok(())
     }
@@ -293,6 +318,7 @@ where
 
 fn legend<'a, 'b: 'a, X, Y>(
     chart: &mut ChartContext<'a, SVGBackend<'b>, Cartesian2d<X, Y>>,
+    position: SeriesLabelPosition,
 ) -> Result<(), Box<dyn Error>>
 where
     X: Ranged<ValueType = f64>,
@@ -300,7 +326,7 @@ where
 {
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
+        .position(position)
         .margin(12)
         .legend_area_size(32)
         .label_font((FONT, 15))
@@ -372,7 +398,8 @@ mod tests {
     use super::*;
 
     fn plot([log_x, log]: [bool; 2], points: Vec<(f64, f64)>) -> String {
-        let curves = vec![Curve { label: "curve".to_owned(), color: BLUE, points }];
+        let curves =
+            vec![Curve { label: "curve".to_owned(), color: BLUE, points, bars: Vec::new() }];
         let level = Some((0.5, "level".to_owned()));
         let mark = Some(((1.0, 0.7), "mark".to_owned()));
         Plot {
@@ -384,6 +411,7 @@ mod tests {
             mark,
             log,
             log_x,
+            legend: UPPER_RIGHT,
         }
         .svg()
     }
@@ -398,6 +426,36 @@ mod tests {
             for text in ["title", "iteration", "curve", "level", "mark"] {
                 assert!(svg.contains(text), "{text}");
             }
+            assert!(!svg.contains("NaN"));
+        }
+    }
+
+    #[test]
+    fn bars() {
+        let curve = |bars: &[f64]| Curve {
+            label: "curve".to_owned(),
+            color: BLUE,
+            points: vec![(1.0, 1.0), (2.0, 0.5), (4.0, f64::NAN)],
+            bars: bars.to_owned(),
+        };
+        let ends: Vec<_> = curve(&[0.25, f64::NAN, 1.0]).ends().map(|(_, ends)| ends).collect();
+        assert_eq!(ends[..2], [[0.75, 1.25], [0.5, 0.5]]);
+        for [log_x, log] in SCALES {
+            // One that reaches below 0 ends at the edge of a logarithmic plot.
+            let curves = vec![curve(&[0.25, 0.75, 1.0])];
+            let plot = Plot {
+                title: "title".to_owned(),
+                x_label: "x",
+                y_label: "y",
+                curves,
+                level: None,
+                mark: None,
+                log,
+                log_x,
+                legend: UPPER_RIGHT,
+            };
+            let svg = plot.svg();
+            assert_eq!(svg.matches("<circle").count(), 2);
             assert!(!svg.contains("NaN"));
         }
     }

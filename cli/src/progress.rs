@@ -22,10 +22,20 @@ const LINES: usize = 7;
 
 impl Progress {
     pub fn new(total: usize, voice: Voice) -> Self {
+        Self::with(total, voice, ", {eta} left")
+    }
+
+    /// For steps that differ so much in length that only the texts can tell how long is left.
+    pub fn uneven(total: usize, voice: Voice) -> Self {
+        Self::with(total, voice, "")
+    }
+
+    fn with(total: usize, voice: Voice, left: &str) -> Self {
         let live = !voice.quiet && io::stderr().is_terminal();
         let target = if live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let template = "{bar:30} {pos}/{len}  {elapsed} elapsed, {eta} left\n{wide_msg}";
-        let style = ProgressStyle::with_template(template).expect("a valid template");
+        let template =
+            format!("{{bar:30}} {{pos}}/{{len}}  {{elapsed}} elapsed{left}\n{{wide_msg}}");
+        let style = ProgressStyle::with_template(&template).expect("a valid template");
         let bar = ProgressBar::with_draw_target(Some(total as u64), target)
             .with_style(style.progress_chars("━╸─"));
         if live {

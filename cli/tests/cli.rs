@@ -774,3 +774,29 @@ fn messages_go_to_stderr_and_quiet_silences_them() {
     assert!(output.stderr.is_empty());
     assert!(serde_json::from_slice::<Value>(&output.stdout).unwrap().is_object());
 }
+
+#[test]
+fn reproduce_refuses_bad_usage() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let reproduce = |args: &[&str], culprit| {
+        refuse(dir, &[&["reproduce", "--quick"], args].concat(), culprit);
+    };
+    reproduce(&[], "--out");
+    reproduce(&["j3w1", "--out", "o"], "j4w7.5");
+    reproduce(&["--estimator", "mle,mmd", "--out", "o"], "f1sd");
+    fs::write(dir.join("file"), "").unwrap();
+    reproduce(&["--out", "file"], "file");
+    fs::create_dir(dir.join("o")).unwrap();
+    fs::write(dir.join("o/runs.csv"), "").unwrap();
+    reproduce(&["--out", "o"], "settings.json");
+}
+
+#[test]
+fn the_help_of_reproduce_names_its_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let help = succeed(dir.path(), &["reproduce", "--help"]);
+    for word in ["runs.csv", "results.csv", "table.md", "sphere.svg", "--quick"] {
+        assert!(text(&help.stdout).contains(word), "{word}");
+    }
+}

@@ -3,6 +3,7 @@
 mod evaluate;
 mod info;
 mod random;
+mod reproduce;
 mod sample;
 mod stein;
 mod train;
@@ -124,14 +125,15 @@ fn choose_isa(name: &str) -> Result<Isa> {
 
 fn run(cli: Cli) -> Result<()> {
     let context = Context::new(&cli.global)?;
-    let pool =
-        rayon::ThreadPoolBuilder::new().num_threads(context.threads).build().map_err(|error| {
-            Error::System(format!("cannot start {} threads: {error}", context.threads))
-        })?;
-    pool.install(|| match cli.global.dtype {
+    thread_pool(context.threads)?.install(|| match cli.global.dtype {
         Dtype::F32 => command::<f32>(&cli.command, context),
         Dtype::F64 => command::<f64>(&cli.command, context),
     })
+}
+
+fn thread_pool(threads: usize) -> Result<rayon::ThreadPool> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.map_err(|error| Error::System(format!("cannot start {threads} threads: {error}")))
 }
 
 fn command<T: Number>(command: &Command, context: Context) -> Result<()> {
@@ -144,6 +146,7 @@ fn command<T: Number>(command: &Command, context: Context) -> Result<()> {
         Command::Gram(args) => stein::gram::<T>(args, context),
         Command::Ksd(args) => stein::ksd::<T>(args, context),
         Command::Thin(args) => stein::thin::<T>(args, context),
+        Command::Reproduce(args) => reproduce::run::<T>(args, context),
         Command::Random(args) => random::run::<T>(args, context),
         Command::Info => info::run(context),
     }

@@ -6,7 +6,7 @@ use crate::{
     args::{MAX_COUNT, SampleArgs, SamplerName},
     error::{Error, Result},
     io::{self, Matrix},
-    plot::{BLUE, Curve, GREEN, ORANGE, PURPLE, Plot},
+    plot::{BLUE, Curve, GREEN, ORANGE, PURPLE, Plot, UPPER_RIGHT},
     progress::Progress,
     report::{Facts, shown},
 };
@@ -353,6 +353,7 @@ impl Monitor {
             label: format!("chain {c}"),
             color,
             points: trace.iter().enumerate().map(|(t, &u)| (t as f64 * moves, u)).collect(),
+            bars: Vec::new(),
         });
         let trace = Plot {
             title: format!("Potential along {} chains", args.sampler.name()),
@@ -363,6 +364,7 @@ impl Monitor {
             mark: None,
             log: false,
             log_x: false,
+            legend: UPPER_RIGHT,
         };
         let mut plots = vec![(beside(&args.out, "trace.svg"), trace.svg())];
         if let Ok(draws) = Draws::new(&self.trace) {
@@ -376,11 +378,13 @@ impl Monitor {
                     label: format!("{} chains", self.trace.len()),
                     color: BLUE,
                     points: points.map(|(lag, rho)| (lag as f64 * moves, rho)).collect(),
+                    bars: Vec::new(),
                 }],
                 level: Some((0.0, "none".to_owned())),
                 mark: None,
                 log: false,
                 log_x: false,
+                legend: UPPER_RIGHT,
             };
             plots.push((beside(&args.out, "acf.svg"), autocorrelation.svg()));
         }

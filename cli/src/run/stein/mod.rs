@@ -14,7 +14,7 @@ use crate::{
     args::{Bandwidth, KernelArgs, KernelName, SteinInput},
     error::{Error, Result},
     io::{self, Matrix},
-    plot::{BLUE, Curve, Plot},
+    plot::{BLUE, Curve, Plot, UPPER_RIGHT},
     progress::Progress,
     report::{Voice, shown},
 };
@@ -277,11 +277,13 @@ fn trace_plot(title: String, label: &str, trace: &[f64]) -> Plot {
             label: label.to_owned(),
             color: BLUE,
             points: thinned_out(trace.len()).map(|i| ((i + 1) as f64, trace[i])).collect(),
+            bars: Vec::new(),
         }],
         level: None,
         mark: None,
         log: true,
         log_x: true,
+        legend: UPPER_RIGHT,
     }
 }
 

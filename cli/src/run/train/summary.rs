@@ -6,7 +6,7 @@ use crate::{
     args::ImageSize,
     error::{Error, Result},
     io::{self, Matrix, model::ModelFile},
-    plot::{BLUE, Curve, ORANGE, Plot},
+    plot::{BLUE, Curve, ORANGE, Plot, UPPER_RIGHT},
     report::{Facts, shown},
     sheet,
 };
@@ -270,6 +270,7 @@ impl<T: Number> Results<'_, T> {
             )),
             log: false,
             log_x: false,
+            legend: UPPER_RIGHT,
         }
     }
 
@@ -301,6 +302,7 @@ impl<T: Number> Results<'_, T> {
             )),
             log: positive,
             log_x: false,
+            legend: UPPER_RIGHT,
         })
     }
 
@@ -319,6 +321,7 @@ impl<T: Number> Results<'_, T> {
             )),
             log: true,
             log_x: false,
+            legend: UPPER_RIGHT,
         })
     }
 
@@ -333,7 +336,7 @@ impl<T: Number> Results<'_, T> {
         y: impl Fn(&Point) -> f64,
     ) -> Curve {
         let points = self.history.iter().map(|p| (p.record.iteration as f64, y(p))).collect();
-        Curve { label: label.to_owned(), color, points }
+        Curve { label: label.to_owned(), color, points, bars: Vec::new() }
     }
 }
 
