@@ -204,3 +204,28 @@ fn patience_ends_training() {
     assert_eq!(last.iteration, trained.best.iteration + 40);
     assert!(last.iteration < 2_000);
 }
+
+#[test]
+fn the_model_that_is_kept_is_the_iterate_that_was_chosen() {
+    let teacher = gibbsite::teacher::Teacher::<f64>::named("j1w10", 4, 0).unwrap();
+    let (train, validation) =
+        (teacher.sample(40, 0, 0).unwrap(), teacher.sample(500, 0, 1).unwrap());
+    let rows = |x| Rows::new(x, <[f64]>::len(x) / 4, 4).unwrap();
+    let options = TrainOptions { neurons: 20, iterations: 300, ..TrainOptions::default() };
+    let mut seen = Vec::new();
+    let trained = fit(rows(&train), rows(&validation), &options, |record, model| {
+        seen.push((record.clone(), model.theta().as_slice().to_vec()));
+        Ok(())
+    })
+    .unwrap();
+    // Snapshots are copies: no two of them are the same, and the best is neither the first nor the last.
+    let best = seen.iter().position(|(record, _)| *record == trained.best).unwrap();
+    assert!(best > 0 && best + 1 < seen.len(), "{best}");
+    assert_eq!(seen[best].1, trained.model.theta().as_slice());
+    for pair in seen.windows(2) {
+        assert_ne!(pair[0].1, pair[1].1);
+    }
+    for (record, _) in &seen {
+        assert!(record.validation_cross_entropy >= trained.best.validation_cross_entropy);
+    }
+}

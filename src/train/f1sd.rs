@@ -257,6 +257,8 @@ mod tests {
         for (i, critic) in critics.iter().enumerate() {
             let best = responses.chunks(3).fold(0.0_f64, |best, a| best.max(a[i].abs()));
             let found = critic.response.abs();
+            let norm = crate::data::dot(&critic.theta, &critic.theta);
+            assert!((norm - 1.0).abs() < 1e-12, "a critic outside the ball: {norm}");
             assert!(found > 0.9 * best, "{i}: {found} of {best}");
         }
     }

@@ -107,7 +107,7 @@ impl State {
                     for (parameters, grad, rate) in groups {
                         let rate = T::from_f64(rate * m);
                         for (parameter, &mut grad) in parameters.iter_mut().zip(grad) {
-                            *parameter = *parameter - rate * grad;
+                            *parameter -= rate * grad;
                         }
                     }
                 }
