@@ -484,7 +484,7 @@ pub enum RandomKind {
     Normal,
 }
 
-/// Train a model by maximum likelihood
+/// Train a model, by maximum likelihood or a Stein discrepancy
 ///
 /// Without --data, a student learns from samples of a built-in teacher on the sphere, and its
 /// distance to the teacher is reported. The iterate with the smallest validation cross-entropy is
@@ -496,6 +496,7 @@ Writes to the directory of --out:
   history.csv          every evaluation during training
   summary.json         the object that --json prints
   learning_curve.svg   cross-entropy against iteration
+  discrepancy.svg      what the other estimators make small
   kl.svg               KL(teacher | model) against iteration, without --data
   samples.png          data on the left, samples of the model on the right, with --image
 
@@ -505,6 +506,8 @@ sphere, a Gaussian in R^d.
 Examples:
   gibbsite train
   gibbsite train --regime f2 --out out-f2
+  gibbsite train --estimator ksd --patience 100 --out out-ksd
+  gibbsite train --regime f2 --optimiser lbfgs --iterations 40 --evaluate-every 1
   gibbsite train --data data/digits.npy --image 8x8
   gibbsite train --data data/digits.npy --image 8x8 --domain euclidean --bias")]
 pub struct TrainArgs {

@@ -111,7 +111,13 @@ impl fmt::Display for Summary {
                 self.seconds, self.training_seconds, self.threads, self.isa, self.dtype
             ),
         );
-        writeln!(f, "\nTrained by maximum likelihood\n{facts}\n")?;
+        let by = match self.estimator.as_str() {
+            "ksd" => "the kernel Stein discrepancy",
+            "f1sd" => "the F1 Stein discrepancy",
+            "dsm" => "denoising score matching",
+            _ => "maximum likelihood",
+        };
+        writeln!(f, "\nTrained by {by}\n{facts}\n")?;
 
         let mut facts = Facts::default();
         let (test, se) = (self.test_cross_entropy, self.test_cross_entropy_se);
