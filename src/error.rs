@@ -80,7 +80,7 @@ pub enum Error {
 
     /// Training left the region where it makes sense.
     #[error(
-        "training diverged at iteration {iteration}: {what}; try a smaller learning rate or another negative phase"
+        "training diverged at iteration {iteration}: {what}; try a smaller learning rate or, by maximum likelihood, another negative phase"
     )]
     Diverged {
         /// The iteration, counted from 0.

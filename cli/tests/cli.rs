@@ -744,6 +744,10 @@ fn divergence_is_an_error_that_keeps_what_was_reached() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     succeed(dir, &tiny(&TEACHER));
+    // Parameters that are finite still, but whose discrepancy overflows.
+    let flags = ["--estimator", "ksd", "--regime", "f2", "--learning-rate", "1e160", "--quiet"];
+    let output = run(dir, &tiny(&[&TEACHER[..], &flags].concat()));
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     let flags = ["--learning-rate", "1e300", "--quiet"];
     let output = run(dir, &tiny(&[&TEACHER[..], &flags].concat()));
     let stderr = text(&output.stderr);

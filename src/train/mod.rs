@@ -233,6 +233,9 @@ pub fn fit<T: Real>(
             let [train_cross_entropy, validation_cross_entropy] = cross_entropies;
             let (train_cross_entropy, validation_cross_entropy) =
                 (train_cross_entropy?, validation_cross_entropy?);
+            let acceptance = objective.take_acceptance();
+            // First, since a discrepancy of a model that has diverged may overflow.
+            guard(iteration, train_cross_entropy, acceptance, d)?;
             let record = Record {
                 iteration,
                 train_cross_entropy,
@@ -245,9 +248,8 @@ pub fn fit<T: Real>(
                 log_z_se: log_z.std_error,
                 ess: log_z.ess,
                 f1_norm: monitor::f1_norm(&in_units_of(&model, unit)?),
-                acceptance: objective.take_acceptance(),
+                acceptance,
             };
-            guard(&record, d)?;
             let rescaled = in_units_of(&model, unit)?;
             observe(&record, &rescaled)?;
             let better = best.as_ref().is_none_or(|(best, _)| {
@@ -455,13 +457,12 @@ const DIVERGED: f64 = 1e3;
 /// Acceptance below which chains no longer follow the model.
 const STUCK: f64 = 0.005;
 
-fn guard(record: &Record, d: usize) -> Result<()> {
-    let diverged = |what| Err(Error::Diverged { iteration: record.iteration, what });
-    let value = record.train_cross_entropy;
-    if !(value.abs() < DIVERGED * d as f64) {
-        return diverged(format!("the training cross-entropy is {value:.3e} nats"));
+fn guard(iteration: usize, cross_entropy: f64, acceptance: Option<f64>, d: usize) -> Result<()> {
+    let diverged = |what| Err(Error::Diverged { iteration, what });
+    if !(cross_entropy.abs() < DIVERGED * d as f64) {
+        return diverged(format!("the training cross-entropy is {cross_entropy:.3e} nats"));
     }
-    match record.acceptance {
+    match acceptance {
         Some(acceptance) if acceptance < STUCK => diverged(format!(
             "the chains of the negative phase no longer move (acceptance {acceptance:.1e})"
         )),
