@@ -98,6 +98,11 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// Whether training or a chain ran away, as opposed to bad input.
+    pub fn is_divergence(&self) -> bool {
+        matches!(self, Self::Diverged { .. } | Self::ChainDiverged { .. })
+    }
+
     pub(crate) fn parameter(
         what: &'static str,
         expected: &'static str,

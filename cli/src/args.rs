@@ -492,13 +492,14 @@ pub enum RandomKind {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Writes to the directory of --out:
-  model.safetensors    the chosen iterate
-  history.csv          every evaluation during training
-  summary.json         the object that --json prints
-  learning_curve.svg   cross-entropy against iteration
-  discrepancy.svg      what the other estimators make small
-  kl.svg               KL(teacher | model) against iteration, without --data
-  samples.png          data on the left, samples of the model on the right, with --image
+  model.safetensors       the chosen iterate
+  history.csv             every evaluation during training
+  summary.json            the object that --json prints
+  checkpoint.safetensors  what --resume goes on from
+  learning_curve.svg      cross-entropy against iteration
+  discrepancy.svg         what the other estimators make small
+  kl.svg                  KL(teacher | model) against iteration, without --data
+  samples.png             data on the left, samples of the model on the right, with --image
 
 Cross-entropies are in nats relative to the base measure, which has 0: the uniform law on the
 sphere, a Gaussian in R^d.
@@ -509,7 +510,8 @@ Examples:
   gibbsite train --estimator ksd --patience 100 --out out-ksd
   gibbsite train --regime f2 --optimiser lbfgs --iterations 40 --evaluate-every 1
   gibbsite train --data data/digits.npy --image 8x8
-  gibbsite train --data data/digits.npy --image 8x8 --domain euclidean --bias")]
+  gibbsite train --data data/digits.npy --image 8x8 --domain euclidean --bias
+  gibbsite train --iterations 2000 --resume")]
 pub struct TrainArgs {
     /// Training data, one point per row, .npy or .csv [default: samples of a built-in teacher]
     #[arg(long, value_name = "FILE")]
@@ -548,6 +550,8 @@ pub struct TrainArgs {
     pub own: OwnData,
     #[command(flatten)]
     pub optimisation: Optimisation,
+    #[command(flatten)]
+    pub interruption: Interruption,
 }
 
 /// Flags of training on samples of a teacher.
@@ -585,6 +589,20 @@ pub struct OwnData {
     #[arg(long, value_name = "S", requires = "data")]
     #[arg(allow_negative_numbers = true, value_parser = positive)]
     pub base_scale: Option<f64>,
+}
+
+/// Flags of runs that are interrupted.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Interruption")]
+pub struct Interruption {
+    /// Go on from checkpoint.safetensors in --out, which a run with the same data and flags left there; --iterations
+    /// and --patience may differ. The result has the bits of a run in one go
+    #[arg(long)]
+    pub resume: bool,
+    /// Seconds between checkpoints, which are taken at evaluations; there is one at the end in any case
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = not_negative)]
+    #[arg(default_value_t = 30.0)]
+    pub checkpoint_every: f64,
 }
 
 /// Flags of the training algorithm.

@@ -136,7 +136,7 @@ impl<T: Number> Problem<T> {
                 run.f1_norm = best.f1_norm;
                 run.max_cosine = self.teacher.max_cosine(&model)?;
             }
-            Err(gibbsite::Error::Diverged { .. } | gibbsite::Error::ChainDiverged { .. }) => {}
+            Err(error) if error.is_divergence() => {}
             Err(error) => return Err(error.into()),
         }
         run.seconds = start.elapsed().as_secs_f64();
