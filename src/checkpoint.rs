@@ -1,6 +1,6 @@
 //! What a training run needs to go on later.
 
-use crate::{Error, Real, Result};
+use crate::{Error, Real, ReluEnergy, Result};
 use std::collections::BTreeMap;
 
 /// A training run between two evaluations, as named arrays for a file format of the caller's choice: the run that goes on from it
@@ -22,6 +22,32 @@ impl Checkpoint {
 
     pub(crate) fn put_counts(&mut self, name: &str, values: impl IntoIterator<Item = u64>) {
         self.counts.insert(name.to_owned(), values.into_iter().collect());
+    }
+
+    pub(crate) fn put_model<T: Real>(&mut self, name: &str, model: &ReluEnergy<T>) {
+        let mut put = |part, values: &[T]| {
+            self.put_reals(&format!("{name}.{part}"), values.iter().map(|x| x.to_f64()));
+        };
+        put("w", model.w());
+        put("theta", model.theta().as_slice());
+        if let Some(bias) = model.bias() {
+            put("bias", bias);
+        }
+    }
+
+    /// Replaces the parameters of a model.
+    pub(crate) fn model<T: Real>(&self, name: &str, model: &mut ReluEnergy<T>) -> Result<()> {
+        let part = |part, len| self.reals::<T>(&format!("{name}.{part}"), len);
+        let (w, theta) =
+            (part("w", model.w().len())?, part("theta", model.theta().as_slice().len())?);
+        let bias = model.bias().map(|bias| part("bias", bias.len())).transpose()?;
+        model.update_parameters(|to_w, to_theta, to_bias| {
+            to_w.copy_from_slice(&w);
+            to_theta.copy_from_slice(&theta);
+            if let (Some(to_bias), Some(bias)) = (to_bias, bias) {
+                to_bias.copy_from_slice(&bias);
+            }
+        })
     }
 
     /// Numbers of this name, `len` of them.

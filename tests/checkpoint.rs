@@ -4,7 +4,9 @@ use gibbsite::{
     Domain, Error, Isa, Real, Rows,
     random::Stream,
     stein::Statistic,
-    train::{Checkpoint, Estimator, NegativePhase, Optimiser, Regime, TrainOptions, Training},
+    train::{
+        Checkpoint, Critic, Estimator, NegativePhase, Optimiser, Regime, TrainOptions, Training,
+    },
 };
 
 const D: usize = 4;
@@ -141,11 +143,20 @@ fn every_estimator_and_optimiser() {
         (ksd, Domain::Sphere),
         (ksd, Domain::Euclidean),
         (Estimator::Denoising { noise: None }, Domain::Euclidean),
-        (Estimator::F1Sd, Domain::Sphere),
+        (Estimator::F1Sd { critic: Critic::Neurons }, Domain::Sphere),
+        (Estimator::F1Sd { critic: Critic::Network { units: 5, steps: 2 } }, Domain::Sphere),
     ] {
         for regime in [Regime::F1, Regime::F2] {
-            for optimiser in [Optimiser::GradientDescent, Optimiser::Adam, Optimiser::Lbfgs] {
-                let smooth = regime == Regime::F2 && estimator != Estimator::F1Sd;
+            for optimiser in [
+                Optimiser::GradientDescent,
+                Optimiser::Adam,
+                Optimiser::Lbfgs,
+                Optimiser::Transport,
+            ] {
+                if optimiser == Optimiser::Transport && regime == Regime::F2 {
+                    continue;
+                }
+                let smooth = regime == Regime::F2 && !matches!(estimator, Estimator::F1Sd { .. });
                 if optimiser == Optimiser::Lbfgs && !smooth {
                     continue;
                 }

@@ -609,8 +609,8 @@ pub struct Interruption {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Optimisation")]
 pub struct Optimisation {
-    /// Gradient descent (gd), Adam, or, for --regime f2, L-BFGS, which finds the minimum in some tens of
-    /// iterations
+    /// Gradient descent (gd), Adam, transport of neurons of norm 1 with birth and death, or, for --regime f2,
+    /// L-BFGS, which finds the minimum in some tens of iterations
     #[arg(long, value_name = "NAME", value_enum, default_value_t = OptimiserName::Gd)]
     pub optimiser: OptimiserName,
     /// End after this many iterations without a better validation cross-entropy [default: never]
@@ -619,6 +619,10 @@ pub struct Optimisation {
     /// First step size of the outer weights [default: depends on estimator, regime and optimiser]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, value_parser = positive)]
     pub learning_rate: Option<f64>,
+    /// C of the schedule RATE / (1 + C t) of step sizes at iteration t; 0 keeps them [default: 0.005, for f1sd
+    /// 0.01, for transport 0]
+    #[arg(long, value_name = "C", allow_negative_numbers = true, value_parser = not_negative)]
+    pub decay: Option<f64>,
     /// Weight decay of all trained parameters
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, value_parser = not_negative)]
     #[arg(default_value_t = TrainOptions::default().weight_decay)]
@@ -652,6 +656,10 @@ pub struct Optimisation {
     /// in R^d]
     #[arg(long, value_name = "H", allow_negative_numbers = true, value_parser = positive)]
     pub bandwidth: Option<f64>,
+    /// Who attains the suprema of f1sd: single neurons, found by a search, or networks of 500 neurons that take 25
+    /// steps of ascent for each of the model's, as in the paper, which is slower
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = CriticName::Neurons)]
+    pub critic: CriticName,
     /// Standard deviation of the noise of dsm, in units of the data [default: 0.3 base scales]
     #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = positive)]
     pub noise: Option<f64>,
@@ -678,6 +686,13 @@ pub enum OptimiserName {
     Gd,
     Adam,
     Lbfgs,
+    Transport,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CriticName {
+    Neurons,
+    Network,
 }
 
 /// The estimators of the paper.

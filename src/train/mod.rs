@@ -5,10 +5,12 @@ mod f1sd;
 mod history;
 mod ksd;
 mod mle;
+mod network;
 mod optimiser;
 mod options;
 
 pub use crate::checkpoint::Checkpoint;
+pub use f1sd::Critic;
 pub use history::Record;
 pub use mle::NegativePhase;
 pub use optimiser::Optimiser;
@@ -154,22 +156,9 @@ impl<T: Real> Training<T> {
         if run.history.last().is_none_or(|last| last.iteration != run.iteration) {
             return Err(Error::Checkpoint("its history has another end".to_owned()));
         }
-        let restored = |name: &str, model: &mut ReluEnergy<T>| {
-            let part = |part, len| checkpoint.reals::<T>(&format!("{name}.{part}"), len);
-            let (w, theta) =
-                (part("w", model.w().len())?, part("theta", model.w().len() * train.cols())?);
-            let bias = model.bias().map(|bias| part("bias", bias.len())).transpose()?;
-            model.update_parameters(|to_w, to_theta, to_bias| {
-                to_w.copy_from_slice(&w);
-                to_theta.copy_from_slice(&theta);
-                if let (Some(to_bias), Some(bias)) = (to_bias, bias) {
-                    to_bias.copy_from_slice(&bias);
-                }
-            })
-        };
         let mut best = in_units_of(&run.model, run.unit)?;
-        restored("model", &mut run.model)?;
-        restored("best", &mut best)?;
+        checkpoint.model("model", &mut run.model)?;
+        checkpoint.model("best", &mut best)?;
         run.best = run.history.iter().fold(None, better).map(|record| (record.clone(), best));
         run.objective.restore(&run.model, checkpoint)?;
         let parameters = match options.regime {
@@ -186,16 +175,9 @@ impl<T: Real> Training<T> {
         checkpoint.put_counts("run", [self.identity()]);
         checkpoint.put_counts("iteration", [self.iteration as u64]);
         checkpoint.put_history(&self.history);
-        let best = self.best.as_ref().map(|(_, model)| ("best", model));
-        for (name, model) in best.into_iter().chain([("model", &self.model)]) {
-            let mut put = |part, values: &[T]| {
-                checkpoint.put_reals(&format!("{name}.{part}"), values.iter().map(|x| x.to_f64()));
-            };
-            put("w", model.w());
-            put("theta", model.theta().as_slice());
-            if let Some(bias) = model.bias() {
-                put("bias", bias);
-            }
+        checkpoint.put_model("model", &self.model);
+        if let Some((_, best)) = &self.best {
+            checkpoint.put_model("best", best);
         }
         self.objective.save(&mut checkpoint);
         self.optimiser.save(&mut checkpoint);
@@ -319,7 +301,7 @@ fn better<'a>(best: Option<&'a Record>, next: &'a Record) -> Option<&'a Record> 
 }
 
 /// What an estimator has to offer.
-enum Objective<T> {
+enum Objective<T: Real> {
     MaximumLikelihood(mle::Gradient<T>),
     Ksd(ksd::Ksd<T>),
     Denoising(dsm::Dsm<T>),
@@ -355,10 +337,10 @@ impl<T: Real> Objective<T> {
                 let expected = "euclidean for denoising score matching";
                 return Err(Error::parameter("domain", expected, domain));
             }
-            (Estimator::F1Sd, Domain::Sphere) => {
-                Objective::F1Sd(f1sd::F1Sd::new(model, train, options.seed))
+            (Estimator::F1Sd { critic }, Domain::Sphere) => {
+                Objective::F1Sd(f1sd::F1Sd::new(model, train, critic, options.seed)?)
             }
-            (Estimator::F1Sd, domain) => {
+            (Estimator::F1Sd { .. }, domain) => {
                 let expected = "sphere for the F1 Stein discrepancy";
                 return Err(Error::parameter("domain", expected, domain));
             }
@@ -388,7 +370,8 @@ impl<T: Real> Objective<T> {
         match self {
             Objective::MaximumLikelihood(gradient) => gradient.save(checkpoint),
             Objective::Denoising(dsm) => dsm.save(checkpoint),
-            Objective::Ksd(_) | Objective::F1Sd(_) => {}
+            Objective::F1Sd(f1sd) => f1sd.save(checkpoint),
+            Objective::Ksd(_) => {}
         }
     }
 
@@ -396,7 +379,8 @@ impl<T: Real> Objective<T> {
         match self {
             Objective::MaximumLikelihood(gradient) => gradient.restore(model, checkpoint),
             Objective::Denoising(dsm) => dsm.restore(checkpoint),
-            Objective::Ksd(_) | Objective::F1Sd(_) => Ok(()),
+            Objective::F1Sd(f1sd) => f1sd.restore(checkpoint),
+            Objective::Ksd(_) => Ok(()),
         }
     }
 
@@ -428,8 +412,12 @@ fn initial_model<T: Real>(d: usize, options: &TrainOptions) -> Result<ReluEnergy
     let len = m
         .checked_mul(d)
         .ok_or_else(|| Error::parameter("neurons", "few enough for the address space", m))?;
-    let theta = draw(len, neuron_scale);
-    let w = draw(m, weight_scale);
+    let mut theta = draw(len, neuron_scale);
+    let mut w = draw(m, weight_scale);
+    if options.optimiser == Optimiser::Transport {
+        theta.chunks_exact_mut(d).for_each(optimiser::normalise);
+        w.fill(T::ZERO);
+    }
     let mut model = ReluEnergy::new(Rows::new(&theta, m, d)?, &w)?
         .with_domain(options.domain)?
         .with_isa(options.isa)

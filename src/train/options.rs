@@ -1,6 +1,6 @@
 //! What is trained, and how.
 
-use super::{NegativePhase, Optimiser};
+use super::{Critic, NegativePhase, Optimiser};
 use crate::{Backend, Domain, Error, Isa, Result, stein::Statistic};
 
 /// Which parameters are trained (Domingo-Enrich et al. 2021, section 3).
@@ -48,8 +48,11 @@ pub enum Estimator {
         /// σ, in units of the data; 0.3 base scales if absent.
         noise: Option<f64>,
     },
-    /// The squared F1 Stein discrepancy, on the sphere: the suprema are over single neurons, found by a search in a bank of directions.
-    F1Sd,
+    /// The squared F1 Stein discrepancy, on the sphere.
+    F1Sd {
+        /// Who attains its suprema.
+        critic: Critic,
+    },
 }
 
 impl Default for Estimator {
@@ -64,7 +67,7 @@ impl std::fmt::Display for Estimator {
             Estimator::MaximumLikelihood { .. } => "mle",
             Estimator::Ksd { .. } => "ksd",
             Estimator::Denoising { .. } => "dsm",
-            Estimator::F1Sd => "f1sd",
+            Estimator::F1Sd { .. } => "f1sd",
         })
     }
 }
@@ -86,11 +89,13 @@ pub struct TrainOptions {
     pub iterations: usize,
     /// Iterations without a better validation cross-entropy after which training ends; never, if absent.
     pub patience: Option<usize>,
-    /// Step size l of the outer weights at the start; it decays as l / (1 + t/200), or l / (1 + t/100) for the F1 Stein discrepancy.
-    /// If absent, 0.05 (F1) or 0.5 (F2), for denoising 0.1 or 1, for the F1 Stein discrepancy 1 or 2.5. The neurons' step is 100 times larger, 25
-    /// times for the F1 Stein discrepancy. Both are scaled by m, so that they do not depend on it. Adam's is 0.02 if absent, with the
-    /// same decay; L-BFGS finds its own.
+    /// Step size l of the outer weights at the start. If absent, 0.05 (F1) or 0.5 (F2), for denoising 0.1 or 1, for the F1 Stein discrepancy 1 or
+    /// 2.5. The neurons' step is 100 times larger, 25 times for the F1 Stein discrepancy. Both are scaled by m, so that they do not
+    /// depend on it. Adam's is 0.02 if absent, transport's 1; L-BFGS finds its own.
     pub learning_rate: Option<f64>,
+    /// c of the schedule l / (1 + c t) of the step sizes at iteration t; 0 keeps them as they are. If absent, 0.005, for the F1 Stein
+    /// discrepancy 0.01 (the paper's), and 0 for transport.
+    pub decay: Option<f64>,
     /// Weight decay of all trained parameters.
     pub weight_decay: f64,
     /// Variance of the initial parameters in the active regime (0.1 in the paper's experiments): small values let neurons
@@ -121,6 +126,7 @@ impl Default for TrainOptions {
             iterations: 600,
             patience: None,
             learning_rate: None,
+            decay: None,
             weight_decay: 0.0,
             initial_variance: 0.1,
             bias: false,
@@ -144,6 +150,11 @@ pub(super) fn check_options(options: &TrainOptions) -> Result<()> {
         && !(rate > 0.0 && rate.is_finite())
     {
         return Err(Error::parameter("learning rate", "positive and finite", rate));
+    }
+    if let Some(decay) = options.decay
+        && !(decay >= 0.0 && decay.is_finite())
+    {
+        return Err(Error::parameter("decay", "finite and not negative", decay));
     }
     if !(options.weight_decay >= 0.0 && options.weight_decay.is_finite()) {
         let got = options.weight_decay;

@@ -16,7 +16,7 @@ use gibbsite::{
     random::Stream,
     stein::Statistic,
     teacher::Teacher,
-    train::{self, Estimator, NegativePhase, TrainOptions, Trained},
+    train::{self, Critic, Estimator, NegativePhase, TrainOptions, Trained},
 };
 use rayon::ThreadPool;
 use std::{
@@ -152,7 +152,7 @@ fn estimator(name: PaperEstimator) -> Estimator {
     match name {
         PaperEstimator::Mle => Estimator::MaximumLikelihood { negative: NegativePhase::Auto },
         PaperEstimator::Ksd => Estimator::Ksd { bandwidth: None, statistic: Statistic::V },
-        PaperEstimator::F1sd => Estimator::F1Sd,
+        PaperEstimator::F1sd => Estimator::F1Sd { critic: Critic::Neurons },
     }
 }
 

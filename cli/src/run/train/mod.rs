@@ -7,7 +7,7 @@ mod summary;
 use super::{Context, in_directory, rows};
 use crate::{
     Number,
-    args::{EstimatorName, Negative, Optimisation, OptimiserName, TrainArgs},
+    args::{CriticName, EstimatorName, Negative, Optimisation, OptimiserName, TrainArgs},
     error::{Error, Result},
     io::{Matrix, checkpoint::read_checkpoint},
     progress::Progress,
@@ -21,7 +21,9 @@ use gibbsite::{
     sampler::{Sampler, Start},
     stein::Statistic,
     teacher::Teacher,
-    train::{Checkpoint, Estimator, NegativePhase, Optimiser, Record, Regime, TrainOptions},
+    train::{
+        Checkpoint, Critic, Estimator, NegativePhase, Optimiser, Record, Regime, TrainOptions,
+    },
 };
 use problem::{Problem, check_size};
 use std::time::{Duration, Instant};
@@ -191,10 +193,12 @@ fn options(args: &TrainArgs, context: Context) -> Result<TrainOptions> {
             OptimiserName::Gd => Optimiser::GradientDescent,
             OptimiserName::Adam => Optimiser::Adam,
             OptimiserName::Lbfgs => Optimiser::Lbfgs,
+            OptimiserName::Transport => Optimiser::Transport,
         },
         iterations: args.iterations,
         patience: args.optimisation.patience,
         learning_rate: args.optimisation.learning_rate,
+        decay: args.optimisation.decay,
         weight_decay: args.optimisation.weight_decay,
         initial_variance: args.optimisation.initial_variance,
         bias: args.bias,
@@ -214,6 +218,12 @@ fn estimator(args: &TrainArgs) -> Result<Estimator> {
         ("--negative", flags.negative != Negative::Auto, mle, "mle"),
         ("--bandwidth", flags.bandwidth.is_some(), ksd, "ksd"),
         ("--statistic", flags.statistic.is_some(), ksd, "ksd"),
+        (
+            "--critic",
+            flags.critic != CriticName::Neurons,
+            args.estimator == EstimatorName::F1sd,
+            "f1sd",
+        ),
         ("--noise", flags.noise.is_some(), args.estimator == EstimatorName::Dsm, "dsm"),
     ] {
         if given && !fits {
@@ -231,6 +241,10 @@ fn estimator(args: &TrainArgs) -> Result<Estimator> {
         _ => {}
     }
     let negative = negative_phase(flags)?;
+    if flags.optimiser == OptimiserName::Transport && (args.regime != Regime::F1 || args.bias) {
+        let needs = "--regime f1 and no --bias: it moves neurons of norm 1";
+        return Err(Error::Usage(format!("--optimiser transport: needs {needs}")));
+    }
     if flags.optimiser == OptimiserName::Lbfgs {
         let banked = matches!(flags.negative, Negative::Auto | Negative::Bank);
         for (fits, needs) in [
@@ -253,7 +267,12 @@ fn estimator(args: &TrainArgs) -> Result<Estimator> {
             statistic: flags.statistic.map_or(Statistic::V, Into::into),
         },
         EstimatorName::Dsm => Estimator::Denoising { noise: flags.noise },
-        EstimatorName::F1sd => Estimator::F1Sd,
+        EstimatorName::F1sd => Estimator::F1Sd {
+            critic: match flags.critic {
+                CriticName::Neurons => Critic::Neurons,
+                CriticName::Network => Critic::Network { units: 500, steps: 25 },
+            },
+        },
         EstimatorName::Hyvarinen | EstimatorName::Sliced => {
             return Err(Error::Usage(
                 "--estimator: score matching by second derivatives is minimised by a constant \

@@ -284,7 +284,7 @@ impl<T: Number> Results<'_, T> {
     fn discrepancy_curve(&self) -> Option<Plot> {
         let y_label = match self.estimator {
             Estimator::Ksd { .. } => "squared kernel Stein discrepancy",
-            Estimator::F1Sd => "squared F1 Stein discrepancy",
+            Estimator::F1Sd { .. } => "squared F1 Stein discrepancy",
             Estimator::Denoising { .. } => "denoising score matching",
             _ => return None,
         };
