@@ -426,7 +426,7 @@ impl FromStr for Bandwidth {
 ///
 /// For every teacher, estimator and number n of training points, models are trained on several data sets
 /// with all parameters (f1) and with outer weights alone (f2). Step size and weight decay are chosen by the
-/// validation cross-entropy on the first data set. The full grid takes many hours, --quick some minutes.
+/// validation cross-entropy on the first data set. The full grid takes some 30 hours of one core, --quick some minutes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Writes to the directory of --out:
@@ -435,9 +435,13 @@ Writes to the directory of --out:
   results.csv, table.md  means and standard deviations over data sets
   NAME_ESTIMATOR_kl.svg, NAME_ESTIMATOR_cross_entropy.svg
                          KL(teacher | model) and test cross-entropy against n
+  NAME_ESTIMATOR_discrepancy.svg
+                         Stein discrepancy of test points against n, for ksd and f1sd
   NAME_cosine.svg, NAME_norm.svg
                          cosine of the best neuron with the teacher's, and F1 norm, against n
+  phase.csv, phase.svg   KL and drift of the tangent kernel against the scale of initial parameters
   sphere.svg             densities and neurons of a teacher and its student in three dimensions
+  sphere_kl.svg          how that student and two others approach the teacher
 
 Examples:
   gibbsite reproduce --quick --out paper
