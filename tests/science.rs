@@ -346,3 +346,38 @@ fn annealing_both_ways_brackets_log_z() {
     assert!(upper + 4.0 * bracket.upper_std_error > exact.value);
     assert!((upper - lower).abs() < 0.1);
 }
+
+#[test]
+fn data_sets_of_a_teacher_are_as_large_as_asked_and_share_no_point() {
+    // The teacher whose rejection sampler accepts least, about 7 % in d = 15.
+    let d = 15;
+    let teacher = Teacher::<f64>::named("j2w-5", d, 12).unwrap();
+    let sets: Vec<Vec<f64>> = (0..3).map(|set| teacher.sample(2000, 1, set).unwrap()).collect();
+    let mut first: Vec<u64> = Vec::new();
+    for set in &sets {
+        assert_eq!(set.len(), 2000 * d);
+        first.extend(set.chunks(d).map(|x| x[0].to_bits()));
+    }
+    first.sort_unstable();
+    first.dedup();
+    assert_eq!(first.len(), 3 * 2000, "points that are there twice");
+}
+
+#[test]
+fn energies_far_beyond_the_exponential_have_a_log_z() {
+    // One neuron of weight ±10^5: exp of it is not finite.
+    let theta = [0.6, 0.0, 0.8];
+    for w in [1e5, -1e5] {
+        let model = ReluEnergy::new(Rows::new(&theta, 1, 3).unwrap(), &[w]).unwrap();
+        let model = model.with_domain(Domain::Sphere).unwrap();
+        let found = normaliser::importance_sampling(&model, 20_000, 1, 0).unwrap();
+        // On the sphere in three dimensions z = θ·x is uniform: Z = ½ + (1 - e^-w)/(2w).
+        // Few points come near the top of e^(10^5 z), hence 50 of 10^5.
+        let (exact, tolerance) = match w > 0.0 {
+            true => (f64::ln(0.5 + 0.5 / w), 0.05),
+            false => (-w - f64::ln(-2.0 * w), 50.0),
+        };
+        let off = (found.value - exact).abs();
+        assert!(off < tolerance, "{w}: {} of {exact}", found.value);
+    }
+}

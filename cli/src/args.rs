@@ -627,7 +627,8 @@ pub struct Optimisation {
     /// 0.01, for transport 0]
     #[arg(long, value_name = "C", allow_negative_numbers = true, value_parser = not_negative)]
     pub decay: Option<f64>,
-    /// Weight decay of all trained parameters
+    /// Weight decay of all trained parameters; where layers are balanced, this times the F1 norm is added to
+    /// the loss
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, value_parser = not_negative)]
     #[arg(default_value_t = TrainOptions::default().weight_decay)]
     pub weight_decay: f64,

@@ -602,11 +602,16 @@ fn training_does_not_depend_on_threads_or_instruction_set() {
     let mut first: Option<Vec<u8>> = None;
     for isa in isas(dir) {
         for threads in ["1", "2"] {
-            let flags = ["--isa", &isa, "--threads", threads, "--backend", "fused", "--bias"];
+            let flags = ["--isa", &isa, "--threads", threads, "--backend", "fused"];
             let mut model = Vec::new();
-            for estimator in ["mle", "ksd", "f1sd"] {
-                let estimator = ["--estimator", estimator];
-                succeed(dir, &tiny(&[&TEACHER[..], &flags, &estimator].concat()));
+            for more in [
+                &["--bias", "--estimator", "mle"][..],
+                &["--bias", "--estimator", "ksd"],
+                &["--bias", "--estimator", "f1sd"],
+                &["--estimator", "f1sd", "--critic", "network"],
+                &["--optimiser", "transport"],
+            ] {
+                succeed(dir, &tiny(&[&TEACHER[..], &flags, more].concat()));
                 model.extend(fs::read(dir.join("out/model.safetensors")).unwrap());
             }
             assert!(
