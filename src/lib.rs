@@ -18,6 +18,8 @@
 //! | watch norms, curvature and the regime of training | [`monitor`] |
 //! | test whether points are draws from it | [`stein`] |
 //! | compare with a known truth | [`teacher`] |
+//! | see all of it at work | [`tour`] |
+//! | read the mathematics | [`gibbsite_kernels::guide`] |
 //!
 //! Points are borrowed row-major matrices, [`Rows`] and [`RowsMut`]. Everything is generic over `f32` and `f64`
 //! ([`Real`]), runs in the caller's rayon pool and returns [`Error`]s with the shapes in the message.
@@ -100,6 +102,9 @@ impl BuildInfo {
         threads: cfg!(feature = "rayon"),
     };
 }
+
+#[doc = include_str!("tour.md")]
+pub mod tour {}
 
 /// The examples of the README, compiled and run as tests.
 #[cfg(doctest)]

@@ -15,6 +15,7 @@
 //! | [`elementary`] | ln, exp, sin πx, cos πx, angles |
 //! | [`Isa`] | instruction-set levels, detected once, ordered, forced per call |
 //! | [`Rows`], [`RowsMut`] | borrowed row-major matrices, checked when they are made |
+//! | [`guide`] | the mathematics, a page for each family |
 //! | [`registry`] | every kernel with its shapes, cost and error bound: what tests, benches and fuzzing iterate over |
 //!
 //! # Same bits everywhere
@@ -57,6 +58,7 @@ mod transpose;
 
 pub mod chain;
 pub mod elementary;
+pub mod guide;
 pub mod noise;
 pub mod registry;
 pub mod relu;
