@@ -1,6 +1,9 @@
 //! The shallow ReLU model.
 
-use super::{Domain, Energy, gemm::Product};
+use super::{
+    Domain, Energy,
+    gemm::{Library, Product},
+};
 use crate::{Error, Real, Result, Rows, RowsMut, parallel};
 use gibbsite_kernels::{
     Isa, Scratch, ShapeError,
@@ -13,7 +16,7 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Backend {
-    /// Whichever is faster for the shape; the same choice on every machine.
+    /// [`Backend::Fused`], which is the fastest TODO
     #[default]
     Auto,
     /// Our register-tiled kernel: the same bits on every machine, for any number of threads and
@@ -21,6 +24,10 @@ pub enum Backend {
     Fused,
     /// faer's matrix product with our epilogue: within the documented error bound, not bit-stable.
     Faer,
+    /// The same with the product of the BLAS library that is linked, see [`gibbsite_kernels::blas`]: on as many threads
+    /// as the other backends, with each product on one. Only with the feature `blas`.
+    #[cfg(feature = "blas")]
+    Blas,
 }
 
 impl std::fmt::Display for Backend {
@@ -29,6 +36,8 @@ impl std::fmt::Display for Backend {
             Backend::Auto => "auto",
             Backend::Fused => "fused",
             Backend::Faer => "faer",
+            #[cfg(feature = "blas")]
+            Backend::Blas => "blas",
         })
     }
 }
@@ -199,9 +208,9 @@ impl<T: Real> ReluEnergy<T> {
         self.backend
     }
 
-    /// What the kernel for chains needs to know.
-    pub(crate) fn chain_target(&self) -> ReluTarget<'_, T> {
-        ReluTarget {
+    /// What the kernel for chains needs to know; nothing if a library computes the products.
+    pub(crate) fn chain_target(&self) -> Option<ReluTarget<'_, T>> {
+        self.library().is_none().then(|| ReluTarget {
             panel: &self.panel,
             beta: self.beta,
             precision: self.precision(),
@@ -209,7 +218,7 @@ impl<T: Real> ReluEnergy<T> {
                 Domain::Euclidean => Space::Flat,
                 Domain::Sphere => Space::Sphere,
             },
-        }
+        })
     }
 
     /// 1/s² of the Gaussian base.
@@ -321,7 +330,7 @@ impl<T: Real> ReluEnergy<T> {
             return Err(ShapeError::new("sample weights", n, r.len()).into());
         }
         self.check_grad(grad)?;
-        let with_bias = self.bias.is_some();
+        let (with_bias, library) = (self.bias.is_some(), self.library());
         grad.fill_zero();
         let part = |range: Range<usize>| (x.range(range.start, range.len()), r.map(|r| &r[range]));
         let pack = |range| {
@@ -342,9 +351,9 @@ impl<T: Real> ReluEnergy<T> {
             let (gradient, bias_gradient) = rest.split_at_mut(count * d);
             let mut gradient = RowsMut::new(gradient, count, d).expect("sized above");
             let bias_gradient = with_bias.then_some(bias_gradient);
-            match panel {
-                Some(panel) => relu::param_sums(
-                    panel,
+            match library {
+                None => relu::param_sums(
+                    panel.expect("packed for it"),
                     theta,
                     bias,
                     value,
@@ -352,9 +361,10 @@ impl<T: Real> ReluEnergy<T> {
                     bias_gradient,
                     scratch,
                 ),
-                None => {
+                Some(library) => {
                     let (x, r) = part(samples);
                     Product {
+                        library,
                         isa: self.isa,
                         points: theta,
                         point_bias: bias,
@@ -366,7 +376,8 @@ impl<T: Real> ReluEnergy<T> {
                 }
             }
         };
-        over_samples((n, m, width), self.uses_fused().then_some(pack), sum, |neurons, partial| {
+        let pack = library.is_none().then_some(pack);
+        over_samples((n, m, width), pack, sum, |neurons, partial| {
             let (first, count) = (neurons.start, neurons.len());
             let (value, rest) = partial.split_at(count);
             let (gradient, bias_gradient) = rest.split_at(count * d);
@@ -486,7 +497,7 @@ impl<T: Real> ReluEnergy<T> {
         mut score: Option<RowsMut<'_, T>>,
         scratch: &mut Scratch,
     ) {
-        if self.uses_fused() {
+        let Some(library) = self.library() else {
             return match (energy, &mut score) {
                 (Some(energy), Some(score)) => {
                     relu::energy_score(&self.panel, x, energy, score, scratch)
@@ -495,8 +506,9 @@ impl<T: Real> ReluEnergy<T> {
                 (None, Some(score)) => relu::score(&self.panel, x, score, scratch),
                 (None, None) => {}
             };
-        }
+        };
         Product {
+            library,
             isa: self.isa,
             points: x,
             point_bias: None,
@@ -518,12 +530,13 @@ impl<T: Real> ReluEnergy<T> {
         }
     }
 
-    /// The plan: whether the fused kernel computes the sums.
-    fn uses_fused(&self) -> bool {
+    /// The plan: whose matrix products compute the sums, none's if the fused kernel does.
+    fn library(&self) -> Option<Library> {
         match self.backend {
-            Backend::Faer => false,
-            // The fused kernel led at every shape that was measured, d = 2 to 4096.
-            Backend::Fused | Backend::Auto => true,
+            Backend::Auto | Backend::Fused => None,
+            Backend::Faer => Some(Library::Faer),
+            #[cfg(feature = "blas")]
+            Backend::Blas => Some(Library::Blas),
         }
     }
 
