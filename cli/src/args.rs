@@ -115,6 +115,9 @@ Example:
     Random(RandomArgs),
     /// Show the version, the instruction sets and the backends
     Info,
+    /// Time all backends
+    #[command(hide = true)]
+    Sweep,
 }
 
 #[derive(Debug, Args)]

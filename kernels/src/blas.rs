@@ -343,3 +343,40 @@ mod library {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    /// The only unit test that touches the library: its threads are those of the process.
+    #[test]
+    #[cfg(not(gibbsite_blas = "accelerate"))]
+    fn the_library_has_its_threads_back() {
+        let current = || {
+            let count = library::set_threads(library::ONE);
+            library::set_threads(count);
+            count
+        };
+        let original = library::set_threads(2);
+        let outer = OneThread::enter();
+        assert_eq!(current(), 1);
+        let other = thread::spawn(move || {
+            let before = library::set_threads(2);
+            let inner = OneThread::enter();
+            let during = current();
+            drop(inner);
+            (before, during)
+        });
+        let (before, during) = other.join().unwrap();
+        assert_eq!(during, 1);
+        if library::PER_THREAD {
+            assert_eq!((before, current()), (0, 1), "threads do not see each other's numbers");
+        } else {
+            assert_eq!((before, current()), (1, 1), "held until the last one ends");
+        }
+        drop(outer);
+        assert_eq!(current(), 2);
+        library::set_threads(original);
+    }
+}

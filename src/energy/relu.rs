@@ -22,10 +22,13 @@ pub enum Backend {
     /// Our register-tiled kernel: the same bits on every machine, for any number of threads and
     /// any split of the batch.
     Fused,
-    /// faer's matrix product with our epilogue: within the documented error bound, not bit-stable.
+    /// faer's matrix product with our epilogue. Its sums may be taken in any order, so results are not bit-stable. Their error
+    /// is at most γ_(d + c + 4) times the sum of the absolute values of all products that enter, for c neurons in energies and
+    /// scores and c samples in parameter gradients; γ and the exception of gates as in [`gibbsite_kernels::relu`].
     Faer,
-    /// The same with the product of the BLAS library that is linked, see [`gibbsite_kernels::blas`]: on as many threads
-    /// as the other backends, with each product on one. Only with the feature `blas`.
+    /// The same with the product of the BLAS library that is linked. Threads are those of the rayon pool, as for the
+    /// other backends: the library is held to one while it is at work, and has its own back afterwards. Only with the
+    /// feature `blas`; the module `blas` of `gibbsite_kernels` tells how the library is found.
     #[cfg(feature = "blas")]
     Blas,
 }
@@ -206,6 +209,14 @@ impl<T: Real> ReluEnergy<T> {
     /// The backend.
     pub fn backend(&self) -> Backend {
         self.backend
+    }
+
+    /// The plan: what computes, the backend that was forced or the one that [`Backend::Auto`] stands for.
+    pub fn path(&self) -> Backend {
+        match self.backend {
+            Backend::Auto => Backend::Fused,
+            forced => forced,
+        }
     }
 
     /// What the kernel for chains needs to know; nothing if a library computes the products.
@@ -530,9 +541,9 @@ impl<T: Real> ReluEnergy<T> {
         }
     }
 
-    /// The plan: whose matrix products compute the sums, none's if the fused kernel does.
+    /// Whose matrix products compute the sums; none's if the fused kernel does.
     fn library(&self) -> Option<Library> {
-        match self.backend {
+        match self.path() {
             Backend::Auto | Backend::Fused => None,
             Backend::Faer => Some(Library::Faer),
             #[cfg(feature = "blas")]

@@ -6,6 +6,7 @@ mod random;
 mod reproduce;
 mod sample;
 mod stein;
+mod sweep;
 mod train;
 
 use crate::{
@@ -161,6 +162,7 @@ fn command<T: Number>(command: &Command, context: Context) -> Result<()> {
         Command::Reproduce(args) => reproduce::run::<T>(args, context),
         Command::Random(args) => random::run::<T>(args, context),
         Command::Info => info::run(context),
+        Command::Sweep => sweep::sweep::<T>(context),
     }
 }
 
