@@ -87,9 +87,12 @@ mod blas {
         ACCELERATE
     }
 
-    /// Links the library if pkg-config knows it.
+    /// Links the library if pkg-config knows it by a name that linkers take; MKL's wheels have files that are not.
     fn in_pkg_config(library: &Library) -> bool {
-        library.modules.iter().any(|module| pkg_config::probe_library(module).is_ok())
+        library.modules.iter().any(|module| {
+            let found = pkg_config::probe_library(module);
+            found.is_ok_and(|found| found.libs.iter().any(|lib| lib.contains(library.name)))
+        })
     }
 
     /// Links the library if it is in the directory.
