@@ -98,6 +98,11 @@ pub fn version() -> Option<String> {
     library::version()
 }
 
+/// How many threads the library would use if it were called on this thread now; nothing if it does not tell.
+pub fn threads() -> Option<usize> {
+    library::threads()
+}
+
 /// Whether the library's integers can hold the shape.
 pub fn fits<T>(rows: Rows<'_, T>) -> bool {
     [rows.rows(), rows.cols(), rows.stride()].iter().all(|&size| c_int::try_from(size).is_ok())
@@ -239,6 +244,10 @@ mod library {
         safe fn openblas_get_config() -> *const c_char;
     }
 
+    pub fn threads() -> Option<usize> {
+        openblas_get_num_threads().try_into().ok()
+    }
+
     /// Gives the number before.
     pub fn set_threads(threads: Count) -> Count {
         let before = openblas_get_num_threads();
@@ -273,7 +282,12 @@ mod library {
         safe fn bli_info_get_blas_int_type_size() -> isize;
     }
 
-    /// Gives the number before, -1 if none was set.
+    pub fn threads() -> Option<usize> {
+        // Below 1 if none was set, which means 1.
+        bli_thread_get_num_threads().max(1).try_into().ok()
+    }
+
+    /// Gives the number before, below 1 if none was set.
     pub fn set_threads(threads: Count) -> Count {
         let before = bli_thread_get_num_threads();
         bli_thread_set_num_threads(threads);
@@ -303,8 +317,13 @@ mod library {
     pub const PER_THREAD: bool = true;
 
     unsafe extern "C" {
+        safe fn MKL_Get_Max_Threads() -> c_int;
         safe fn MKL_Set_Num_Threads_Local(threads: c_int) -> c_int;
         fn MKL_Get_Version_String(buffer: *mut c_char, len: c_int);
+    }
+
+    pub fn threads() -> Option<usize> {
+        MKL_Get_Max_Threads().try_into().ok()
     }
 
     /// Gives the number before, 0 if this thread had none of its own.
@@ -332,6 +351,10 @@ mod library {
     pub const ONE: Count = ();
     pub const PER_THREAD: bool = true;
 
+    pub fn threads() -> Option<usize> {
+        None
+    }
+
     pub fn set_threads((): Count) {}
 
     pub fn version() -> Option<String> {
@@ -341,45 +364,5 @@ mod library {
     /// Those with 64 bits have other names.
     pub fn has_32_bit_integers() -> bool {
         true
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::thread;
-
-    /// The only unit test that touches the library: its threads are those of the process.
-    #[test]
-    #[cfg(not(gibbsite_blas = "accelerate"))]
-    fn the_library_has_its_threads_back() {
-        let current = || {
-            let count = library::set_threads(library::ONE);
-            library::set_threads(count);
-            count
-        };
-        let original = library::set_threads(2);
-        if current() != 2 {
-            return; // a sequential library has nothing to give back
-        }
-        let outer = OneThread::enter();
-        assert_eq!(current(), 1);
-        let other = thread::spawn(move || {
-            let before = library::set_threads(2);
-            let inner = OneThread::enter();
-            let during = current();
-            drop(inner);
-            (before, during)
-        });
-        let (before, during) = other.join().unwrap();
-        assert_eq!(during, 1);
-        if library::PER_THREAD {
-            assert_eq!((before, current()), (0, 1), "threads do not see each other's numbers");
-        } else {
-            assert_eq!((before, current()), (1, 1), "held until the last one ends");
-        }
-        drop(outer);
-        assert_eq!(current(), 2);
-        library::set_threads(original);
     }
 }

@@ -1,6 +1,7 @@
 //! Products by the BLAS library against plain loops. Only with the feature `blas`.
 
 use gibbsite_kernels::{Real, Rows, RowsMut, blas};
+use std::{env, process::Command, thread};
 
 /// Numbers whose products and sums are exact in `f32`, the same in every run.
 fn integers<T: Real>(len: usize, mut state: u64) -> Vec<T> {
@@ -130,4 +131,44 @@ fn the_library_tells_what_it_is() {
     let version = blas::version().unwrap_or("accelerate".to_owned()).to_lowercase();
     let name = if blas::LIBRARY == "mkl" { "math kernel library" } else { blas::LIBRARY };
     assert!(version.contains(name), "{version}");
+}
+
+/// Set in the process of the test below.
+const ALONE: &str = "GIBBSITE_TEST_ALONE";
+
+/// In a process of its own, since the number is the process's, with libraries asked for two threads.
+#[test]
+fn the_library_has_its_threads_back() {
+    if env::var_os(ALONE).is_some() {
+        return threads_are_held_and_given_back();
+    }
+    let status = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "the_library_has_its_threads_back"])
+        .env(ALONE, "1")
+        .envs(
+            ["OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "MKL_NUM_THREADS"].map(|name| (name, "2")),
+        )
+        .status();
+    assert!(status.unwrap().success());
+}
+
+fn threads_are_held_and_given_back() {
+    let Some(2) = blas::threads() else {
+        return println!("the library has no second thread to give back");
+    };
+    let outer = blas::OneThread::enter();
+    assert_eq!(blas::threads(), Some(1));
+    let other = thread::spawn(|| {
+        let inner = blas::OneThread::enter();
+        let during = blas::threads();
+        drop(inner);
+        (during, blas::threads())
+    });
+    let (during, after) = other.join().unwrap();
+    assert_eq!(during, Some(1));
+    // MKL's threads have numbers of their own.
+    assert_eq!(after, Some(if blas::LIBRARY == "mkl" { 2 } else { 1 }));
+    assert_eq!(blas::threads(), Some(1));
+    drop(outer);
+    assert_eq!(blas::threads(), Some(2));
 }

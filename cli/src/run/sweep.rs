@@ -205,3 +205,32 @@ impl fmt::Display for Sweep {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Voice;
+    use gibbsite::Isa;
+
+    #[test]
+    fn the_best_is_the_fastest_and_the_plan_is_compared_with_it() {
+        let context = Context {
+            seed: 0,
+            threads: 1,
+            dtype: "f32",
+            isa: Isa::best(),
+            backend: Backend::Auto,
+            voice: Voice { quiet: true, json: false },
+        };
+        let rows = at_shape::<f32>(context, (3, 2, 5)).unwrap();
+        assert_eq!(rows.len(), 3);
+        for row in &rows {
+            let time = |name: &str| row.seconds.iter().find(|time| time.0 == name).unwrap().1;
+            assert_eq!(row.seconds.len(), BACKENDS.len());
+            let shortest = time(&row.best);
+            assert!(row.seconds.iter().all(|time| time.1 >= shortest) && shortest > 0.0);
+            assert_eq!(row.plan, "fused");
+            assert_eq!(row.ratio, time(&row.plan) / shortest);
+        }
+    }
+}
