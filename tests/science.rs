@@ -13,30 +13,6 @@ use gibbsite::{
 };
 
 #[test]
-fn the_faer_backend_agrees_with_the_fused_kernel() {
-    for (n, d, m, bias) in [(300, 7, 500, true), (257, 40, 193, false), (5000, 3, 17, true)] {
-        let x = normals::<f64>(n * d, 5);
-        let r = normals::<f64>(n, 6);
-        let rows = Rows::new(&x, n, d).unwrap();
-        let run = |backend| {
-            let model = model::<f64>(m, d, bias, backend);
-            let (mut energy, mut score) = (vec![0.0; n], vec![0.0; n * d]);
-            model.energy(rows, &mut energy).unwrap();
-            model.score(rows, RowsMut::new(&mut score, n, d).unwrap()).unwrap();
-            let mut grad = model.zero_grad();
-            model.param_grad(rows, Some(&r), &mut grad).unwrap();
-            let bias = grad.bias.unwrap_or_default();
-            [energy, score, grad.w, grad.theta, bias].concat()
-        };
-        let (fused, faer) = (run(Backend::Fused), run(Backend::Faer));
-        // All outputs are of order 1 to 100 here; terms are too.
-        for (fused, faer) in fused.iter().zip(&faer) {
-            assert!((fused - faer).abs() < 1e-11, "{fused} against {faer}");
-        }
-    }
-}
-
-#[test]
 fn score_is_the_gradient_of_minus_the_potential() {
     let d = 6;
     let euclidean = model::<f64>(40, d, true, Backend::Auto)

@@ -62,7 +62,8 @@ pub struct Global {
     #[arg(long, global = true, value_name = "LEVEL", default_value = "auto")]
     #[arg(value_parser = PossibleValuesParser::new(["auto", "avx512", "avx2", "neon", "scalar"]))]
     pub isa: String,
-    /// Backend: fused gives the same bits on every machine, auto picks the faster by shape
+    /// Backend: auto is fused, which gives the same bits on every machine; faer and blas are matrix products
+    /// of these libraries, blas only if built with --features blas
     #[arg(long, global = true, value_enum, value_name = "NAME", default_value_t = Backend::Auto)]
     pub backend: Backend,
     /// Print nothing but errors (and the object of --json)
@@ -84,7 +85,6 @@ pub enum Backend {
     Auto,
     Fused,
     Faer,
-    #[value(hide = true)]
     Blas,
 }
 
@@ -115,6 +115,9 @@ Example:
     Random(RandomArgs),
     /// Show the version, the instruction sets and the backends
     Info,
+    /// Time all backends
+    #[command(hide = true)]
+    Sweep,
 }
 
 #[derive(Debug, Args)]

@@ -457,12 +457,31 @@ fn bad_usage_is_refused_in_one_line() {
         ("--dtype", "f16"),
         ("--isa", "sse9"),
         ("--backend", "cuda"),
-        ("--backend", "blas"),
     ] {
         refuse(dir, &["info", flag, value], flag);
     }
+}
+
+#[test]
+fn blas_is_named_or_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
     let output = run(dir, &["info", "--backend", "blas"]);
-    assert!(text(&output.stderr).contains("not built in"));
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    let info = json(dir, &["info"]);
+    if cfg!(feature = "blas") {
+        let name = info["blas"].as_str().unwrap();
+        assert!(stdout.contains(name) && stderr.starts_with(&format!("backend blas: {name}")));
+        assert_eq!(info["backends"][2], "blas");
+        assert!(info["blas_version"].is_string() || name == "accelerate");
+    } else {
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(
+            stderr,
+            "error: --backend blas: built without BLAS: build with --features blas\n"
+        );
+        assert!(info["blas"].is_null() && info["blas_version"].is_null());
+    }
 }
 
 #[test]
