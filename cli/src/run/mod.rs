@@ -1,5 +1,6 @@
 //! The commands.
 
+mod bench;
 mod evaluate;
 mod info;
 mod random;
@@ -56,6 +57,7 @@ struct Context {
     seed: u64,
     threads: usize,
     dtype: &'static str,
+    dtype_given: bool,
     isa: Isa,
     backend: Backend,
     voice: Voice,
@@ -70,10 +72,11 @@ impl Context {
         Ok(Self {
             seed: global.seed,
             threads,
-            dtype: match global.dtype {
+            dtype: match global.dtype.unwrap_or_default() {
                 Dtype::F32 => "f32",
                 Dtype::F64 => "f64",
             },
+            dtype_given: global.dtype.is_some(),
             isa: choose_isa(&global.isa)?,
             backend: match global.backend {
                 args::Backend::Auto => Backend::Auto,
@@ -125,7 +128,7 @@ fn choose_isa(name: &str) -> Result<Isa> {
 
 fn run(cli: Cli) -> Result<()> {
     let context = Context::new(&cli.global)?;
-    thread_pool(context.threads)?.install(|| match cli.global.dtype {
+    thread_pool(context.threads)?.install(|| match cli.global.dtype.unwrap_or_default() {
         Dtype::F32 => command::<f32>(&cli.command, context),
         Dtype::F64 => command::<f64>(&cli.command, context),
     })
@@ -148,6 +151,7 @@ fn command<T: Number>(command: &Command, context: Context) -> Result<()> {
         Command::Thin(args) => stein::thin::<T>(args, context),
         Command::Reproduce(args) => reproduce::run::<T>(args, context),
         Command::Random(args) => random::run::<T>(args, context),
+        Command::Bench(args) => bench::run(args, context),
         Command::Info => info::run(context),
     }
 }
