@@ -429,7 +429,7 @@ impl FromStr for Bandwidth {
 ///
 /// For every teacher, estimator and number n of training points, models are trained on several data sets
 /// with all parameters (f1) and with outer weights alone (f2). Step size and weight decay are chosen by the
-/// validation cross-entropy on the first data set. The full grid takes many hours, --quick some minutes.
+/// validation cross-entropy on the first data set. The full grid takes some 30 hours of one core, --quick some minutes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Writes to the directory of --out:
@@ -438,9 +438,13 @@ Writes to the directory of --out:
   results.csv, table.md  means and standard deviations over data sets
   NAME_ESTIMATOR_kl.svg, NAME_ESTIMATOR_cross_entropy.svg
                          KL(teacher | model) and test cross-entropy against n
+  NAME_ESTIMATOR_discrepancy.svg
+                         Stein discrepancy of test points against n, for ksd and f1sd
   NAME_cosine.svg, NAME_norm.svg
                          cosine of the best neuron with the teacher's, and F1 norm, against n
+  phase.csv, phase.svg   KL and drift of the tangent kernel against the scale of initial parameters
   sphere.svg             densities and neurons of a teacher and its student in three dimensions
+  sphere_kl.svg          how that student and two others approach the teacher
 
 Examples:
   gibbsite reproduce --quick --out paper
@@ -531,13 +535,14 @@ pub struct BenchArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Writes to the directory of --out:
-  model.safetensors    the chosen iterate
-  history.csv          every evaluation during training
-  summary.json         the object that --json prints
-  learning_curve.svg   cross-entropy against iteration
-  discrepancy.svg      what the other estimators make small
-  kl.svg               KL(teacher | model) against iteration, without --data
-  samples.png          data on the left, samples of the model on the right, with --image
+  model.safetensors       the chosen iterate
+  history.csv             every evaluation during training
+  summary.json            the object that --json prints
+  checkpoint.safetensors  what --resume goes on from
+  learning_curve.svg      cross-entropy against iteration
+  discrepancy.svg         what the other estimators make small
+  kl.svg                  KL(teacher | model) against iteration, without --data
+  samples.png             data on the left, samples of the model on the right, with --image
 
 Cross-entropies are in nats relative to the base measure, which has 0: the uniform law on the
 sphere, a Gaussian in R^d.
@@ -548,7 +553,8 @@ Examples:
   gibbsite train --estimator ksd --patience 100 --out out-ksd
   gibbsite train --regime f2 --optimiser lbfgs --iterations 40 --evaluate-every 1
   gibbsite train --data data/digits.npy --image 8x8
-  gibbsite train --data data/digits.npy --image 8x8 --domain euclidean --bias")]
+  gibbsite train --data data/digits.npy --image 8x8 --domain euclidean --bias
+  gibbsite train --iterations 2000 --resume")]
 pub struct TrainArgs {
     /// Training data, one point per row, .npy or .csv [default: samples of a built-in teacher]
     #[arg(long, value_name = "FILE")]
@@ -587,6 +593,8 @@ pub struct TrainArgs {
     pub own: OwnData,
     #[command(flatten)]
     pub optimisation: Optimisation,
+    #[command(flatten)]
+    pub interruption: Interruption,
 }
 
 /// Flags of training on samples of a teacher.
@@ -626,12 +634,26 @@ pub struct OwnData {
     pub base_scale: Option<f64>,
 }
 
+/// Flags of runs that are interrupted.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Interruption")]
+pub struct Interruption {
+    /// Go on from checkpoint.safetensors in --out, which a run with the same data and flags left there; --iterations
+    /// and --patience may differ. The result has the bits of a run in one go
+    #[arg(long)]
+    pub resume: bool,
+    /// Seconds between checkpoints, which are taken at evaluations; there is one at the end in any case
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = not_negative)]
+    #[arg(default_value_t = 30.0)]
+    pub checkpoint_every: f64,
+}
+
 /// Flags of the training algorithm.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Optimisation")]
 pub struct Optimisation {
-    /// Gradient descent (gd), Adam, or, for --regime f2, L-BFGS, which finds the minimum in some tens of
-    /// iterations
+    /// Gradient descent (gd), Adam, transport of neurons of norm 1 with birth and death, or, for --regime f2,
+    /// L-BFGS, which finds the minimum in some tens of iterations
     #[arg(long, value_name = "NAME", value_enum, default_value_t = OptimiserName::Gd)]
     pub optimiser: OptimiserName,
     /// End after this many iterations without a better validation cross-entropy [default: never]
@@ -640,6 +662,10 @@ pub struct Optimisation {
     /// First step size of the outer weights [default: depends on estimator, regime and optimiser]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, value_parser = positive)]
     pub learning_rate: Option<f64>,
+    /// C of the schedule RATE / (1 + C t) of step sizes at iteration t; 0 keeps them [default: 0.005, for f1sd
+    /// 0.01, for transport 0]
+    #[arg(long, value_name = "C", allow_negative_numbers = true, value_parser = not_negative)]
+    pub decay: Option<f64>,
     /// Weight decay of all trained parameters
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, value_parser = not_negative)]
     #[arg(default_value_t = TrainOptions::default().weight_decay)]
@@ -673,6 +699,10 @@ pub struct Optimisation {
     /// in R^d]
     #[arg(long, value_name = "H", allow_negative_numbers = true, value_parser = positive)]
     pub bandwidth: Option<f64>,
+    /// Who attains the suprema of f1sd: single neurons, found by a search, or networks of 500 neurons that take 25
+    /// steps of ascent for each of the model's, as in the paper, which is slower
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = CriticName::Neurons)]
+    pub critic: CriticName,
     /// Standard deviation of the noise of dsm, in units of the data [default: 0.3 base scales]
     #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = positive)]
     pub noise: Option<f64>,
@@ -699,6 +729,13 @@ pub enum OptimiserName {
     Gd,
     Adam,
     Lbfgs,
+    Transport,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CriticName {
+    Neurons,
+    Network,
 }
 
 /// The estimators of the paper.

@@ -34,11 +34,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// A library error about the flag or file called `culprit`.
     pub fn about(culprit: impl std::fmt::Display, error: gibbsite::Error) -> Self {
-        match error {
-            gibbsite::Error::Diverged { .. } | gibbsite::Error::ChainDiverged { .. } => {
-                Self::Library(error)
-            }
-            error => Self::Usage(format!("{culprit}: {error}")),
+        match error.is_divergence() {
+            true => Self::Library(error),
+            false => Self::Usage(format!("{culprit}: {error}")),
         }
     }
 
@@ -47,10 +45,7 @@ impl Error {
         let bad_input = match self {
             Error::Usage(_) => true,
             Error::File(error) => error.is_bad_input(),
-            Error::Library(error) => !matches!(
-                error,
-                gibbsite::Error::Diverged { .. } | gibbsite::Error::ChainDiverged { .. }
-            ),
+            Error::Library(error) => !error.is_divergence(),
             Error::Diverged { .. } | Error::System(_) => false,
         };
         ExitCode::from(if bad_input { 2 } else { 1 })

@@ -558,6 +558,7 @@ fn training_on_a_teacher_writes_every_file() {
         assert_eq!((&summary["n"], &summary["d"]), (&80.into(), &4.into()));
         assert_eq!((&summary["neurons"], &summary["iterations"]), (&12.into(), &4.into()));
         let names = [
+            "checkpoint.safetensors",
             "discrepancy.svg",
             "history.csv",
             "kl.svg",
@@ -565,7 +566,8 @@ fn training_on_a_teacher_writes_every_file() {
             "model.safetensors",
             "summary.json",
         ];
-        assert_eq!(listing(&dir.join("out")), names[usize::from(estimator == "mle")..]);
+        let names = names.into_iter().filter(|name| estimator != "mle" || !name.starts_with('d'));
+        assert!(listing(&dir.join("out")).into_iter().eq(names), "{estimator}");
         fs::remove_file(dir.join("out/discrepancy.svg")).ok();
         let stored = fs::read(dir.join("out/summary.json")).unwrap();
         assert_eq!(serde_json::from_slice::<Value>(&stored).unwrap(), summary);
@@ -617,6 +619,74 @@ fn training_does_not_depend_on_threads_or_instruction_set() {
     assert!(!first.unwrap().starts_with(&fs::read(dir.join("out/model.safetensors")).unwrap()));
 }
 
+/// The files of a run but for what counts seconds, which is column 1 of the history.
+fn results(out: &Path) -> (Vec<u8>, Vec<f64>, Value) {
+    let mut summary: Value =
+        serde_json::from_slice(&fs::read(out.join("summary.json")).unwrap()).unwrap();
+    for field in ["seconds", "training_seconds", "resumed_from"] {
+        summary.as_object_mut().unwrap().remove(field).expect(field);
+    }
+    let history: Matrix<f64> = io::read_matrix(&out.join("history.csv")).unwrap();
+    let history = history.data.iter().enumerate();
+    // NaN stands for what does not apply.
+    let history =
+        history.filter(|(k, _)| k % 15 != 1).map(|(_, &x)| if x.is_nan() { -99.0 } else { x });
+    (fs::read(out.join("model.safetensors")).unwrap(), history.collect(), summary)
+}
+
+#[test]
+fn a_run_that_was_interrupted_goes_on_to_the_same_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let flags = |iterations, more: &[&'static str]| -> Vec<&str> {
+        let flags =
+            ["train", "--neurons", "12", "--evaluate-every", "2", "--iterations", iterations];
+        [&flags[..], &TEACHER, &["--optimiser", "adam"], more].concat()
+    };
+    // One that ended goes on, as often as one likes.
+    for iterations in ["4", "6", "20"] {
+        let more: &[&str] = if iterations == "4" { &[] } else { &["--resume"] };
+        succeed(dir, &flags(iterations, more));
+    }
+    let parts = results(&dir.join("out"));
+    let report = json(dir, &flags("20", &["--resume"]));
+    assert_eq!(report["resumed_from"], 20);
+    let straight = json(dir, &flags("20", &[]));
+    assert!(straight["resumed_from"].is_null());
+    assert_eq!(results(&dir.join("out")), parts);
+
+    // One that was killed.
+    let endless = flags("1000000", &["--checkpoint-every", "0", "--quiet"]);
+    fs::remove_dir_all(dir.join("out")).unwrap();
+    let mut child = command(dir, &endless).spawn().unwrap();
+    let file = dir.join("out/checkpoint.safetensors");
+    while !file.exists() {
+        assert_eq!(child.try_wait().unwrap(), None, "the run ended");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let reached = io::checkpoint::read_checkpoint(&file).unwrap().counts["iteration"][0];
+    let iterations = (reached + 6).to_string();
+    let with = |more: &[&'static str]| {
+        let mut flags = flags("1", more);
+        let place = flags.iter().position(|&flag| flag == "1").unwrap();
+        flags[place] = &iterations;
+        json(dir, &flags)
+    };
+    assert_eq!(with(&["--resume"])["resumed_from"], reached);
+    let parts = results(&dir.join("out"));
+    with(&[]);
+    assert_eq!(results(&dir.join("out")), parts);
+
+    refuse(dir, &flags("20", &["--resume", "--seed", "1"]), "--resume");
+    refuse(dir, &flags("20", &["--resume", "--out", "elsewhere"]), "elsewhere/checkpoint");
+    for bytes in [&b"12"[..], &fs::read(dir.join("out/model.safetensors")).unwrap()] {
+        fs::write(&file, bytes).unwrap();
+        refuse(dir, &flags("20", &["--resume"]), "checkpoint.safetensors");
+    }
+}
+
 /// Forty "images" of 2×3 pixels.
 fn images(dir: &Path) {
     let pixels = numbers(240, 1.0).iter().map(|x| x.abs().round()).collect::<Vec<_>>();
@@ -647,6 +717,7 @@ fn training_on_own_data_works_in_both_domains() {
         );
         assert_eq!((&summary["d"], &summary["domain"]), (&6.into(), &domain.into()));
         let names = [
+            "checkpoint.safetensors",
             "history.csv",
             "learning_curve.svg",
             "model.safetensors",
@@ -744,6 +815,7 @@ fn divergence_is_an_error_that_keeps_what_was_reached() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     succeed(dir, &tiny(&TEACHER));
+    assert!(dir.join("out/checkpoint.safetensors").exists());
     // Parameters that are finite still, but whose discrepancy overflows.
     let flags = ["--estimator", "ksd", "--regime", "f2", "--learning-rate", "1e160", "--quiet"];
     let output = run(dir, &tiny(&[&TEACHER[..], &flags].concat()));

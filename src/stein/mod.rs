@@ -9,6 +9,7 @@
 //! | choose a kernel | [`SteinKernel`], [`median_distance`] |
 //! | get the Gram matrix, its sums, its products with matrices | [`Gram`] |
 //! | estimate KSD² with a standard error | [`ksd`]; from few of the pairs [`ksd_blocks`]; of points that are on disk [`ksd_in_parts`] |
+//! | measure by functions of F1 norm 1 in place of a kernel | [`F1Discrepancy`] |
 //! | test whether points are draws from p | [`ksd_test`], [`ksd_aggregated_test`]; of very many [`Gram::fssd_test`] |
 //! | see how the KSD falls with the number of points | [`Gram::ksd_trace`] |
 //! | pick few points that stand for many | [`stein_thin`] |
@@ -38,6 +39,7 @@
 //! # Ok::<(), gibbsite::Error>(())
 //! ```
 
+mod f1;
 mod fssd;
 mod gram;
 mod kernel;
@@ -46,6 +48,7 @@ mod thinning;
 mod weights;
 mod witness;
 
+pub use f1::F1Discrepancy;
 pub use fssd::FssdTest;
 pub use gibbsite_kernels::stein::TILE;
 pub use gram::{Gram, Progress};

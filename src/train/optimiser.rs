@@ -1,6 +1,6 @@
 //! Steps of the parameters by their gradients.
 
-use super::{Estimator, Regime, TrainOptions};
+use super::{Checkpoint, Estimator, Regime, TrainOptions};
 use crate::{Error, ParamGrad, Real, ReluEnergy, Result};
 use std::collections::VecDeque;
 
@@ -17,6 +17,11 @@ pub enum Optimiser {
     /// ([`Regime::F2`]), where the loss is convex, and losses that are smooth functions of them: KSD², denoising score matching or the
     /// cross-entropy, with one bank or noise for all iterations. Finds the minimum in some tens of iterations.
     Lbfgs,
+    /// Unbalanced transport of neurons of norm 1 with amplitudes c and masses ω, f(x) = (1/m) Σ_j ω_j c_j max(θ_j·x, 0): amplitudes decay and
+    /// follow their gradients, neurons move on the sphere, and masses grow where that makes the loss smaller and shrink elsewhere,
+    /// their mean 1 (birth and death; the algorithm of the three-dimensional demonstration that comes with the paper's experiments). For
+    /// [`Regime::F1`] without biases; starts from uniform neurons and f = 0.
+    Transport,
 }
 
 /// An optimiser with what it remembers.
@@ -24,11 +29,15 @@ pub(super) enum State {
     GradientDescent(Schedule),
     Adam { schedule: Schedule, moments: Option<[Vec<f64>; 2]>, steps: i32 },
     Lbfgs(Lbfgs),
+    Transport(Transport),
 }
 
 impl State {
     pub(super) fn new(options: &TrainOptions) -> Result<Self> {
-        let refused = |expected| Err(Error::parameter("optimiser", expected, "lbfgs"));
+        let refused = |expected| {
+            let got = format!("{:?}", options.optimiser).to_lowercase();
+            Err(Error::parameter("optimiser", expected, got))
+        };
         Ok(match options.optimiser {
             Optimiser::GradientDescent => State::GradientDescent(Schedule::of(options)),
             Optimiser::Adam => {
@@ -36,14 +45,63 @@ impl State {
                 let schedule = Schedule { start, neurons: 1.0, ..Schedule::of(options) };
                 State::Adam { schedule, moments: None, steps: 0 }
             }
+            Optimiser::Transport if options.regime != Regime::F1 || options.bias => {
+                return refused("another one for fixed neurons or biases");
+            }
+            Optimiser::Transport => {
+                let m = options.neurons;
+                let (start, decay) =
+                    (options.learning_rate.unwrap_or(1.0), options.decay.unwrap_or(0.0));
+                let schedule = Schedule { start, decay, neurons: 1.0 };
+                let (amplitudes, masses) = (vec![0.0; m], vec![1.0; m]);
+                State::Transport(Transport { schedule, amplitudes, masses })
+            }
             Optimiser::Lbfgs if options.regime != Regime::F2 => {
                 return refused("another one in the active regime, which is not convex");
             }
-            Optimiser::Lbfgs if options.estimator == Estimator::F1Sd => {
+            Optimiser::Lbfgs if matches!(options.estimator, Estimator::F1Sd { .. }) => {
                 return refused("another one for the F1 Stein discrepancy, which is not smooth");
             }
             Optimiser::Lbfgs => State::Lbfgs(Lbfgs::default()),
         })
+    }
+
+    pub(super) fn save(&self, checkpoint: &mut Checkpoint) {
+        match self {
+            State::GradientDescent(_) => {}
+            State::Adam { moments, steps, .. } => {
+                checkpoint.put_counts("adam.steps", [u64::from(steps.unsigned_abs())]);
+                let [first, second] = moments.clone().unwrap_or_default();
+                checkpoint.put_reals("adam.first", first);
+                checkpoint.put_reals("adam.second", second);
+            }
+            State::Lbfgs(lbfgs) => lbfgs.save(checkpoint),
+            State::Transport(transport) => {
+                checkpoint.put_reals("transport.amplitudes", transport.amplitudes.clone());
+                checkpoint.put_reals("transport.masses", transport.masses.clone());
+            }
+        }
+    }
+
+    /// For a model with this number of trained parameters.
+    pub(super) fn restore(&mut self, checkpoint: &Checkpoint, parameters: usize) -> Result<()> {
+        match self {
+            State::GradientDescent(_) => {}
+            State::Adam { moments, steps, .. } => {
+                *steps = checkpoint.size("adam.steps")?.try_into().unwrap_or(i32::MAX);
+                if *steps > 0 {
+                    let moment = |name| checkpoint.reals(name, parameters);
+                    *moments = Some([moment("adam.first")?, moment("adam.second")?]);
+                }
+            }
+            State::Lbfgs(lbfgs) => lbfgs.restore(checkpoint, parameters)?,
+            State::Transport(transport) => {
+                let m = transport.masses.len();
+                transport.amplitudes = checkpoint.reals("transport.amplitudes", m)?;
+                transport.masses = checkpoint.reals("transport.masses", m)?;
+            }
+        }
+        Ok(())
     }
 
     /// Moves the model's parameters once; `gradient` is the loss's.
@@ -61,6 +119,9 @@ impl State {
                     let pairs = gradient(model)?.w.into_iter().zip(model.w());
                     Ok(pairs.map(|(g, &w)| g.to_f64() + decay * w.to_f64()).collect())
                 });
+            }
+            State::Transport(transport) => {
+                return transport.step(model, iteration, decay, &gradient(model)?);
             }
             State::GradientDescent(schedule) | State::Adam { schedule, .. } => {
                 schedule.rates(iteration)
@@ -130,18 +191,18 @@ pub(super) struct Schedule {
 impl Schedule {
     fn of(options: &TrainOptions) -> Self {
         let start = options.learning_rate.unwrap_or(match (options.estimator, options.regime) {
-            (Estimator::F1Sd, Regime::F1) => 1.0,
-            (Estimator::F1Sd, Regime::F2) => 2.5,
+            (Estimator::F1Sd { .. }, Regime::F1) => 1.0,
+            (Estimator::F1Sd { .. }, Regime::F2) => 2.5,
             (Estimator::Denoising { .. }, Regime::F1) => 0.1,
             (Estimator::Denoising { .. }, Regime::F2) => 1.0,
             (_, Regime::F1) => 0.05,
             (_, Regime::F2) => 0.5,
         });
         let (decay, neurons) = match options.estimator {
-            Estimator::F1Sd => (0.01, 25.0),
+            Estimator::F1Sd { .. } => (0.01, 25.0),
             _ => (0.005, 100.0),
         };
-        Self { start, decay, neurons }
+        Self { start, decay: options.decay.unwrap_or(decay), neurons }
     }
 
     /// Of the outer weights and of the neurons.
@@ -149,6 +210,60 @@ impl Schedule {
         let rate = self.start / (1.0 + self.decay * iteration as f64);
         [rate, self.neurons * rate]
     }
+}
+
+/// Amplitudes and masses of neurons of norm 1.
+pub(super) struct Transport {
+    schedule: Schedule,
+    amplitudes: Vec<f64>,
+    masses: Vec<f64>,
+}
+
+impl Transport {
+    /// With h the step size and λ the decay, and with the loss's gradients dc_j by ω_j c_j and dz_j by θ_j, both times m:
+    ///
+    /// ```text
+    /// c ← c e^(-λh) - dc (1 - e^(-λh))/λ     θ ← normalise(θ - h P_θ dz / max(|ω c|, 1))     ω ← ω e^(-h c dc), its mean 1
+    /// ```
+    fn step<T: Real>(
+        &mut self,
+        model: &mut ReluEnergy<T>,
+        iteration: usize,
+        decay: f64,
+        grad: &ParamGrad<T>,
+    ) -> Result<()> {
+        let [step, _] = self.schedule.rates(iteration);
+        let (m, d) = (model.neurons(), model.dim());
+        let kept = (-decay * step).exp();
+        let moved = if decay * step > 0.0 { -(-decay * step).exp_m1() / decay } else { step };
+        let outer: Vec<f64> = model.w().iter().map(|w| w.to_f64()).collect();
+        for (j, (c, mass)) in self.amplitudes.iter_mut().zip(&mut self.masses).enumerate() {
+            let slope = m as f64 * grad.w[j].to_f64();
+            *mass *= (-step * *c * slope).exp();
+            *c = kept * *c - moved * slope;
+        }
+        let total = self.masses.iter().sum::<f64>() / m as f64;
+        self.masses.iter_mut().for_each(|mass| *mass /= total);
+        model.update_parameters(|w, theta, _| {
+            for (j, (theta, grad)) in
+                theta.chunks_exact_mut(d).zip(grad.theta.chunks_exact(d)).enumerate()
+            {
+                let along = crate::data::dot(theta, grad);
+                let rate = T::from_f64(step * m as f64 / outer[j].abs().max(1.0));
+                for (theta, &grad) in theta.iter_mut().zip(grad) {
+                    *theta -= rate * (grad - along * *theta);
+                }
+                normalise(theta);
+                w[j] = T::from_f64(self.masses[j] * self.amplitudes[j]);
+            }
+        })
+    }
+}
+
+/// Scales to norm 1.
+pub(super) fn normalise<T: Real>(theta: &mut [T]) {
+    let norm = gibbsite_kernels::Real::sqrt(crate::data::dot(theta, theta));
+    theta.iter_mut().for_each(|theta| *theta /= norm);
 }
 
 /// Limited-memory BFGS (Nocedal and Wright 2006, algorithm 7.4).
@@ -165,6 +280,28 @@ impl Lbfgs {
     const TRIALS: usize = 30;
     /// Share of the slope at the start that ends a search.
     const SLOPE: f64 = 0.1;
+
+    fn save(&self, checkpoint: &mut Checkpoint) {
+        let joined = |k: usize| self.pairs.iter().flat_map(move |pair| pair[k].iter().copied());
+        checkpoint.put_reals("lbfgs.steps", joined(0));
+        checkpoint.put_reals("lbfgs.changes", joined(1));
+        checkpoint.put_reals("lbfgs.gradient", self.gradient.iter().flatten().copied());
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint, parameters: usize) -> Result<()> {
+        let len = |name| checkpoint.reals.get(name).map_or(0, Vec::len);
+        let pairs = len("lbfgs.steps") / parameters;
+        let [steps, changes] = ["lbfgs.steps", "lbfgs.changes"]
+            .map(|name| checkpoint.reals::<f64>(name, pairs * parameters));
+        let (steps, changes) = (steps?, changes?);
+        let pairs = steps.chunks(parameters).zip(changes.chunks(parameters));
+        self.pairs = pairs.map(|(step, change)| [step.to_vec(), change.to_vec()]).collect();
+        self.gradient = match len("lbfgs.gradient") {
+            0 => None,
+            _ => Some(checkpoint.reals("lbfgs.gradient", parameters)?),
+        };
+        Ok(())
+    }
 
     fn step<T: Real>(
         &mut self,
@@ -346,6 +483,78 @@ mod tests {
             }
             let moved = model.theta().row(1)[1] - start.theta().row(1)[1];
             assert!((moved - taken).abs() < 1e-9, "{moved}");
+        }
+    }
+
+    #[test]
+    fn transport_moves_amplitudes_masses_and_neurons_as_written() {
+        let (m, d, step) = (3, 2, 0.3);
+        for decay in [0.0, 0.7] {
+            let options = TrainOptions {
+                optimiser: Optimiser::Transport,
+                neurons: m,
+                learning_rate: Some(step),
+                weight_decay: decay,
+                ..Default::default()
+            };
+            let mut model = initial_model::<f64>(d, &options).unwrap();
+            for theta in model.theta().iter() {
+                assert!((crate::data::dot(theta, theta) - 1.0).abs() < 1e-15);
+            }
+            assert_eq!(model.w(), [0.0; 3]);
+            let mut state = State::new(&options).unwrap();
+            // From f = 0 amplitudes alone can move, then all.
+            let (mut c, mut mass) = ([0.0; 3], [1.0; 3]);
+            let mut angle: Vec<f64> = model.theta().iter().map(|t| t[1].atan2(t[0])).collect();
+            for round in 0..4 {
+                let mut grad = model.zero_grad();
+                let dc = [4.0, -2.0, 0.5];
+                let turn = [1.0, 2.0, -1.0];
+                let w = model.w().to_vec();
+                for j in 0..m {
+                    grad.w[j] = dc[j] / m as f64;
+                    // Part of it along the neuron, where it cannot go; gradients by neurons have the factor w_j.
+                    let (sin, cos) = angle[j].sin_cos();
+                    grad.theta[2 * j] = w[j] * (-turn[j] * sin + 5.0 * cos) / m as f64;
+                    grad.theta[2 * j + 1] = w[j] * (turn[j] * cos + 5.0 * sin) / m as f64;
+                }
+                state.step(&mut model, round, &options, |_| Ok(grad.clone())).unwrap();
+                for j in 0..m {
+                    let pull = w[j].signum() * w[j].abs().min(1.0);
+                    angle[j] -= if w[j] == 0.0 { 0.0 } else { (step * pull * turn[j]).atan() };
+                    mass[j] *= f64::exp(-step * c[j] * dc[j]);
+                    c[j] = match decay > 0.0 {
+                        // The solution of c' = -λ c - dc after the time h.
+                        true => (c[j] + dc[j] / decay) * f64::exp(-decay * step) - dc[j] / decay,
+                        false => c[j] - step * dc[j],
+                    };
+                }
+                let mean = mass.iter().sum::<f64>() / 3.0;
+                mass.iter_mut().for_each(|mass| *mass /= mean);
+                for j in 0..m {
+                    let expected = [mass[j] * c[j], angle[j].cos(), angle[j].sin()];
+                    let theta = model.theta().row(j);
+                    for (found, expected) in [model.w()[j], theta[0], theta[1]].iter().zip(expected)
+                    {
+                        assert!(
+                            (found - expected).abs() < 1e-12,
+                            "{round}, {j}: {found}, {expected}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn transport_refuses_what_it_cannot_move() {
+        let options = TrainOptions { optimiser: Optimiser::Transport, ..Default::default() };
+        for options in [
+            TrainOptions { regime: Regime::F2, ..options.clone() },
+            TrainOptions { bias: true, ..options.clone() },
+        ] {
+            let error = State::new(&options).err().unwrap().to_string();
+            assert!(error.contains("transport"), "{error}");
         }
     }
 }

@@ -127,6 +127,12 @@ pub enum Error {
         /// What gives it away.
         reason: String,
     },
+    /// A safetensors file that holds something else than a checkpoint.
+    #[error("{}: not a checkpoint of gibbsite", shown(path))]
+    NotACheckpoint {
+        /// The file.
+        path: PathBuf,
+    },
     /// A tensor of a model file is missing, unexpected or wrong.
     #[error("{}: tensor `{tensor}`: {problem}", shown(path))]
     Tensor {

@@ -1,9 +1,10 @@
-//! Files: tables of numbers (`.npy`, `.csv`) and models (`.safetensors`).
+//! Files: tables of numbers (`.npy`, `.csv`), models and checkpoints (`.safetensors`).
 //!
 //! Nothing in a file is trusted. A header is checked against the length of the file before
 //! anything is allocated for what it announces, so a hostile one costs at most the size of the
 //! file plus 64 KiB. Files appear whole or not at all, see [`write_atomic`].
 
+pub mod checkpoint;
 pub mod csv;
 mod data;
 mod error;

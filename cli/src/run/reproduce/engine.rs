@@ -12,11 +12,11 @@ use crate::{
     run::{Context, thread_pool},
 };
 use gibbsite::{
-    Domain, ReluEnergy, Rows, monitor, normaliser,
+    Domain, ReluEnergy, Rows, RowsMut, monitor, normaliser,
     random::Stream,
-    stein::Statistic,
+    stein::{F1Discrepancy, Gram, Statistic, SteinKernel},
     teacher::Teacher,
-    train::{self, Estimator, NegativePhase, TrainOptions, Trained},
+    train::{self, Critic, Estimator, NegativePhase, TrainOptions, Trained},
 };
 use rayon::ThreadPool;
 use std::{
@@ -30,12 +30,12 @@ use std::{
 };
 
 /// Points behind a KL divergence.
-const KL_POINTS: usize = 150_000;
+pub const KL_POINTS: usize = 150_000;
 
 /// Data sets of a teacher; those to learn from are the ones from `TRAIN` on.
 const VALIDATION: u64 = 0;
 const TEST: u64 = 1;
-const TRAIN: u64 = 2;
+pub const TRAIN: u64 = 2;
 
 /// Streams that seed the trainings of a repetition, away from those of the library.
 const SEED_STREAMS: u64 = 1 << 57;
@@ -49,6 +49,9 @@ pub struct Problem<T: Number> {
     test: Vec<T>,
     pub f1_norm: f64,
     pub test_cross_entropy: f64,
+    /// Of the teacher, on the test points.
+    pub test_ksd: f64,
+    pub test_f1_sd: f64,
     /// KL(teacher | uniform).
     pub uniform_kl: f64,
 }
@@ -80,6 +83,8 @@ impl<T: Number> Problem<T> {
             f1_norm: monitor::f1_norm(model),
             test_cross_entropy: train::cross_entropy(model, points(&test, dim)?, &log_z)?,
             uniform_kl: teacher.kl_to(&uniform, KL_POINTS, seed)?,
+            test_ksd: ksd(model, points(&test, dim)?)?,
+            test_f1_sd: f1_sd(model, points(&test, dim)?, seed)?,
             test,
             teacher,
         })
@@ -119,6 +124,8 @@ impl<T: Number> Problem<T> {
             best_iteration: 0,
             validation_cross_entropy: f64::NAN,
             test_cross_entropy: f64::NAN,
+            test_ksd: f64::NAN,
+            test_f1_sd: f64::NAN,
             kl: f64::NAN,
             f1_norm: f64::NAN,
             max_cosine: f64::NAN,
@@ -130,13 +137,15 @@ impl<T: Number> Problem<T> {
                 run.diverged = false;
                 run.best_iteration = best.iteration;
                 run.validation_cross_entropy = best.validation_cross_entropy;
-                run.test_cross_entropy =
-                    train::cross_entropy(&model, points(&self.test, dim)?, &log_z)?;
+                let test = points(&self.test, dim)?;
+                run.test_cross_entropy = train::cross_entropy(&model, test, &log_z)?;
+                run.test_ksd = ksd(&model, test)?;
+                run.test_f1_sd = f1_sd(&model, test, seed)?;
                 run.kl = self.teacher.kl_to(&model, KL_POINTS, seed)?;
                 run.f1_norm = best.f1_norm;
                 run.max_cosine = self.teacher.max_cosine(&model)?;
             }
-            Err(gibbsite::Error::Diverged { .. } | gibbsite::Error::ChainDiverged { .. }) => {}
+            Err(error) if error.is_divergence() => {}
             Err(error) => return Err(error.into()),
         }
         run.seconds = start.elapsed().as_secs_f64();
@@ -144,7 +153,7 @@ impl<T: Number> Problem<T> {
     }
 }
 
-fn points<T: Number>(x: &[T], d: usize) -> Result<Rows<'_, T>> {
+pub fn points<T: Number>(x: &[T], d: usize) -> Result<Rows<'_, T>> {
     Ok(Rows::new(x, x.len() / d, d).map_err(gibbsite::Error::from)?)
 }
 
@@ -152,8 +161,23 @@ fn estimator(name: PaperEstimator) -> Estimator {
     match name {
         PaperEstimator::Mle => Estimator::MaximumLikelihood { negative: NegativePhase::Auto },
         PaperEstimator::Ksd => Estimator::Ksd { bandwidth: None, statistic: Statistic::V },
-        PaperEstimator::F1sd => Estimator::F1Sd,
+        PaperEstimator::F1sd => Estimator::F1Sd { critic: Critic::Neurons },
     }
+}
+
+/// The kernel Stein discrepancy of points, by the kernel that models are trained with.
+fn ksd<T: Number>(model: &ReluEnergy<T>, x: Rows<'_, T>) -> Result<f64> {
+    let kernel = SteinKernel::rbf(1.0)?.on_sphere();
+    let gram = Gram::of_energy(&kernel, model, x)?.with_isa(model.isa());
+    Ok(gram.ksd(Statistic::V, &mut |_| {})?.squared.sqrt())
+}
+
+/// The F1 Stein discrepancy of points.
+fn f1_sd<T: Number>(model: &ReluEnergy<T>, x: Rows<'_, T>, seed: u64) -> Result<f64> {
+    let mut score = vec![T::ZERO; x.rows() * x.cols()];
+    model.score(x, RowsMut::new(&mut score, x.rows(), x.cols()).map_err(gibbsite::Error::from)?)?;
+    let search = F1Discrepancy::new(seed).with_isa(model.isa());
+    Ok(search.squared(x, points(&score, x.cols())?)?.sqrt())
 }
 
 /// Trains everything that is not in the ledger yet: first what settings are chosen by, then the chosen
@@ -174,6 +198,16 @@ pub fn train_all<T: Number>(
     let mut perform = |ledger: &mut Ledger, tasks: Vec<Task<'_>>, later: &[&Cell]| {
         let mut missing: Vec<_> =
             tasks.into_iter().filter(|task| ledger.find(task).is_none()).collect();
+        let soon = missing.iter().map(|task| task.cell).chain(later.to_vec()).collect::<Vec<_>>();
+        if !soon.is_empty() && !later.is_empty() {
+            let seconds = seconds_left(&soon, ledger.runs(), plan) / pools.len() as f64;
+            context.voice.message(format_args!(
+                "{} trainings, roughly {} on {} threads; goes on after an interruption",
+                soon.len(),
+                duration(seconds),
+                pools.len()
+            ));
+        }
         // Long ones first, so that threads end at about the same time.
         missing.sort_by(|a, b| work(b.cell).total_cmp(&work(a.cell)));
         let mut left: Vec<_> = missing.iter().map(|task| task.cell).chain(later.to_vec()).collect();
@@ -187,7 +221,7 @@ pub fn train_all<T: Number>(
             let at = left.iter().position(|&cell| cell == task.cell);
             left.swap_remove(at.expect("as many cells as tasks"));
             progress.show(total - left.len(), || {
-                let seconds = seconds_left(&left, ledger.runs()) / pools.len() as f64;
+                let seconds = seconds_left(&left, ledger.runs(), plan) / pools.len() as f64;
                 if left.is_empty() {
                     text
                 } else {
@@ -206,7 +240,7 @@ pub fn train_all<T: Number>(
 
 /// Works on items in a given order, each within one thread, and hands over results as they come. After an
 /// error no further item is begun.
-fn in_parallel<I: Sync, R: Send>(
+pub fn in_parallel<I: Sync, R: Send>(
     pools: &[ThreadPool],
     items: &[I],
     work: impl Fn(&I) -> Result<R> + Sync,
@@ -234,7 +268,7 @@ fn in_parallel<I: Sync, R: Send>(
 }
 
 /// Of one thread, by the time that runs of the same estimator took.
-fn seconds_left(left: &[&Cell], runs: &[Run]) -> f64 {
+fn seconds_left(left: &[&Cell], runs: &[Run], plan: &Plan) -> f64 {
     let rate = |fits: &dyn Fn(&Run) -> bool| {
         let runs = || runs.iter().filter(|run| fits(run));
         let work: f64 = runs().map(|run| plan::work(run.estimator, run.n)).sum();
@@ -245,7 +279,8 @@ fn seconds_left(left: &[&Cell], runs: &[Run]) -> f64 {
         .map(|estimator| {
             let cells = left.iter().filter(|cell| cell.estimator == estimator);
             let rate = rate(&|run| run.estimator == estimator).or_else(|| rate(&|_| true));
-            cells.map(|cell| work(cell)).sum::<f64>() * rate.unwrap_or(1.0)
+            cells.map(|cell| work(cell)).sum::<f64>()
+                * rate.unwrap_or(plan.iterations as f64 / plan::WORK_ITERATIONS)
         })
         .sum()
 }

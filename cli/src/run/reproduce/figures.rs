@@ -18,6 +18,9 @@ pub fn all(rows: &[Row]) -> Vec<(String, String)> {
             let name = format!("{experiment}_{}", rows[0].estimator.name());
             add(format!("{name}_kl.svg"), kl(rows));
             add(format!("{name}_cross_entropy.svg"), cross_entropy(rows));
+            if let Some(plot) = discrepancy(rows) {
+                add(format!("{name}_discrepancy.svg"), plot);
+            }
         }
         add(format!("{experiment}_cosine.svg"), cosine(&curves));
         add(format!("{experiment}_norm.svg"), norm(&curves));
@@ -51,6 +54,34 @@ fn cross_entropy(rows: &[Row]) -> Plot {
         level: Some((rows[0].teacher_test_cross_entropy, "teacher".to_owned())),
         ..plot(&title("Test cross-entropy", rows), "nats relative to the uniform law")
     }
+}
+
+/// What the estimator makes small, if it is not the cross-entropy.
+fn discrepancy(rows: &[Row]) -> Option<Plot> {
+    type Value = fn(&Row) -> (f64, f64);
+    let (y_label, f2, f1, teacher): (_, Value, Value, _) = match rows[0].estimator {
+        PaperEstimator::Mle => return None,
+        PaperEstimator::Ksd => (
+            "kernel Stein discrepancy of test points",
+            |row| (row.f2_test_ksd, row.f2_test_ksd_sd),
+            |row| (row.f1_test_ksd, row.f1_test_ksd_sd),
+            rows[0].teacher_test_ksd,
+        ),
+        PaperEstimator::F1sd => (
+            "F1 Stein discrepancy of test points",
+            |row| (row.f2_test_f1_sd, row.f2_test_f1_sd_sd),
+            |row| (row.f1_test_f1_sd, row.f1_test_f1_sd_sd),
+            rows[0].teacher_test_f1_sd,
+        ),
+    };
+    Some(Plot {
+        curves: vec![
+            curve("f2: outer weights only", ORANGE, rows, f2),
+            curve("f1: all parameters", BLUE, rows, f1),
+        ],
+        level: Some((teacher, "teacher".to_owned())),
+        ..plot(&title("Stein discrepancy", rows), y_label)
+    })
 }
 
 fn cosine(curves: &[&[Row]]) -> Plot {

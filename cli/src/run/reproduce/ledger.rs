@@ -29,6 +29,8 @@ pub struct Run {
     pub best_iteration: usize,
     pub validation_cross_entropy: f64,
     pub test_cross_entropy: f64,
+    pub test_ksd: f64,
+    pub test_f1_sd: f64,
     pub kl: f64,
     pub f1_norm: f64,
     pub max_cosine: f64,

@@ -3,6 +3,7 @@
 mod engine;
 mod figures;
 mod ledger;
+mod phase;
 mod plan;
 mod results;
 mod spheres;
@@ -21,6 +22,7 @@ use clap::ValueEnum;
 use engine::Problem;
 use gibbsite::teacher;
 use ledger::Ledger;
+use phase::Student;
 use plan::Plan;
 use results::{Report, Row, markdown};
 use std::{path::Path, time::Instant};
@@ -31,9 +33,9 @@ pub fn run<T: Number>(args: &ReproduceArgs, context: Context) -> Result<()> {
     let estimators = chosen(&args.estimator, PaperEstimator::value_variants());
     let make = if args.quick { Plan::quick } else { Plan::full };
     let plan = make(&experiments, &estimators);
-    let (rows, files) =
+    let (rows, phase, files) =
         in_directory("--out", &args.out, || reproduce::<T>(&plan, &args.out, args.quick, context))?;
-    let report = Report { rows, seconds: start.elapsed().as_secs_f64(), files };
+    let report = Report { rows, phase, seconds: start.elapsed().as_secs_f64(), files };
     context.voice.result(&report, &report)
 }
 
@@ -43,13 +45,13 @@ fn chosen<N: Clone + PartialEq>(wanted: &[N], all: &[N]) -> Vec<N> {
     all.iter().filter(is_wanted).cloned().collect()
 }
 
-/// Trains what is missing and writes tables and figures; returns the table and the names of the files.
+/// Trains what is missing and writes tables and figures; returns the tables and the names of the files.
 fn reproduce<T: Number>(
     plan: &Plan,
     directory: &Path,
     quick: bool,
     context: Context,
-) -> Result<(Vec<Row>, Vec<String>)> {
+) -> Result<(Vec<Row>, Vec<Student>, Vec<String>)> {
     let mut ledger = Ledger::open(directory, quick, context)?;
     let problems = Problem::<T>::all(plan, context)?;
     engine::train_all(plan, &problems, &mut ledger, context)?;
@@ -60,12 +62,19 @@ fn reproduce<T: Number>(
             format!("{diverged} runs of chosen settings diverged and are left out of means");
         context.voice.warning(warning);
     }
+    let students = phase::students::<T>(plan.iterations, plan.held_out, context)?;
+    let sphere = spheres::Sphere::<T>::new(context)?;
     let mut documents = vec![
         ("results.csv".to_owned(), results::csv(&rows)),
         ("table.md".to_owned(), format!("{}\n", markdown(&rows))),
     ];
     documents.extend(figures::all(&rows));
-    documents.push(("sphere.svg".to_owned(), spheres::svg::<T>(context)?));
+    documents.extend([
+        ("phase.csv".to_owned(), results::csv(&students)),
+        ("phase.svg".to_owned(), phase::plot(&students).svg()),
+        ("sphere.svg".to_owned(), sphere.svg()?),
+        ("sphere_kl.svg".to_owned(), sphere.kl().svg()),
+    ]);
     let mut files =
         vec![shown(&directory.join("runs.csv")), shown(&directory.join("settings.json"))];
     for (name, text) in documents {
@@ -73,5 +82,5 @@ fn reproduce<T: Number>(
         io::write_atomic(&path, |out| out.write_all(text.as_bytes()))?;
         files.push(shown(&path));
     }
-    Ok((rows, files))
+    Ok((rows, students, files))
 }

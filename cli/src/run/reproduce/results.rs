@@ -3,6 +3,7 @@
 use super::{
     engine::Problem,
     ledger::{Ledger, Run},
+    phase::Student,
     plan::{Cell, REGIMES},
 };
 use crate::{Number, args::PaperEstimator};
@@ -26,6 +27,16 @@ pub struct Row {
     pub f2_test_cross_entropy_sd: f64,
     pub f1_test_cross_entropy_sd: f64,
     pub teacher_test_cross_entropy: f64,
+    pub f2_test_ksd: f64,
+    pub f1_test_ksd: f64,
+    pub f2_test_ksd_sd: f64,
+    pub f1_test_ksd_sd: f64,
+    pub teacher_test_ksd: f64,
+    pub f2_test_f1_sd: f64,
+    pub f1_test_f1_sd: f64,
+    pub f2_test_f1_sd_sd: f64,
+    pub f1_test_f1_sd_sd: f64,
+    pub teacher_test_f1_sd: f64,
     pub f2_max_cosine: f64,
     pub f1_max_cosine: f64,
     pub f1_max_cosine_sd: f64,
@@ -57,6 +68,8 @@ impl Row {
         };
         let [f2_kl, f1_kl] = both(|run| run.kl);
         let [f2_test, f1_test] = both(|run| run.test_cross_entropy);
+        let [f2_ksd, f1_ksd] = both(|run| run.test_ksd);
+        let [f2_f1_sd, f1_f1_sd] = both(|run| run.test_f1_sd);
         let [f2_cosine, f1_cosine] = both(|run| run.max_cosine);
         let [f2_norm, f1_norm] = both(|run| run.f1_norm);
         let [f2_iteration, f1_iteration] = both(|run| run.best_iteration as f64);
@@ -78,6 +91,16 @@ impl Row {
             f2_test_cross_entropy_sd: f2_test.1,
             f1_test_cross_entropy_sd: f1_test.1,
             teacher_test_cross_entropy: problem.test_cross_entropy,
+            f2_test_ksd: f2_ksd.0,
+            f1_test_ksd: f1_ksd.0,
+            f2_test_ksd_sd: f2_ksd.1,
+            f1_test_ksd_sd: f1_ksd.1,
+            teacher_test_ksd: problem.test_ksd,
+            f2_test_f1_sd: f2_f1_sd.0,
+            f1_test_f1_sd: f1_f1_sd.0,
+            f2_test_f1_sd_sd: f2_f1_sd.1,
+            f1_test_f1_sd_sd: f1_f1_sd.1,
+            teacher_test_f1_sd: problem.test_f1_sd,
             f2_max_cosine: f2_cosine.0,
             f1_max_cosine: f1_cosine.0,
             f1_max_cosine_sd: f1_cosine.1,
@@ -106,8 +129,8 @@ fn moments(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     (mean, if n > 1.0 { (squares / (n - 1.0)).sqrt() } else { f64::NAN })
 }
 
-/// The table with all columns.
-pub fn csv(rows: &[Row]) -> String {
+/// A table with all columns.
+pub fn csv(rows: &[impl Serialize]) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
     rows.iter().for_each(|row| writer.serialize(row).expect("plain data"));
     String::from_utf8(writer.into_inner().expect("memory takes all")).expect("numbers and names")
@@ -146,6 +169,7 @@ pub fn markdown(rows: &[Row]) -> String {
 #[derive(Serialize)]
 pub struct Report {
     pub rows: Vec<Row>,
+    pub phase: Vec<Student>,
     pub seconds: f64,
     pub files: Vec<String>,
 }

@@ -1,17 +1,27 @@
 //! A teacher and its student in three dimensions: front views of the sphere.
 
-use crate::{Number, error::Result, from_f64, run::Context};
+use crate::{
+    Number,
+    error::Result,
+    from_f64,
+    plot::{BLUE, Curve, GREEN, ORANGE, Plot, UPPER_RIGHT},
+    run::Context,
+};
 use gibbsite::{
     ReluEnergy, Rows, normaliser,
     teacher::Teacher,
-    train::{self, TrainOptions},
+    train::{self, Estimator, NegativePhase, Optimiser, Regime, TrainOptions},
 };
 use std::fmt::Write;
 
 const TEACHER: &str = "j2w-2.5";
-const POINTS: usize = 30_000;
+const POINTS: usize = 50_000;
 const HELD_OUT: usize = 5000;
 const NEURONS: usize = 64;
+const ITERATIONS: usize = 1000;
+const EVALUATE_EVERY: usize = 10;
+/// Points behind a KL divergence.
+const KL_POINTS: usize = 50_000;
 
 /// Radius of a disc in pixels, and the height of a row of its picture.
 const RADIUS: f64 = 170.0;
@@ -25,49 +35,107 @@ const MIDDLE: f64 = 290.0;
 
 type Vector = [f64; 3];
 
-/// The figure as an SVG document.
-pub fn svg<T: Number>(context: Context) -> Result<String> {
-    let seed = context.seed;
-    let teacher = Teacher::<T>::named(TEACHER, 3, seed)?;
-    let (data, validation) = (teacher.sample(POINTS, seed, 0)?, teacher.sample(HELD_OUT, seed, 1)?);
-    let options = TrainOptions {
-        neurons: NEURONS,
-        iterations: 1000,
-        learning_rate: Some(0.2),
-        // Neurons that start small turn to where they are needed.
-        initial_variance: 0.01,
-        seed,
-        isa: context.isa,
-        backend: context.backend,
-        ..TrainOptions::default()
-    };
-    let rows = |x| Rows::new(x, x.len() / 3, 3).map_err(gibbsite::Error::from);
-    let student = train::fit(rows(&data)?, rows(&validation)?, &options, |_, _| Ok(()))?.model;
-    let kl = teacher.kl_to(&student, 150_000, seed)?;
-    let axes = axes(teacher.model());
-    let views = [View::new(teacher.model(), &axes, seed)?, View::new(&student, &axes, seed)?];
-    let all = || views.iter().flat_map(|view| &view.cells).map(|cell| cell.density);
-    let range = (all().fold(f64::INFINITY, f64::min), all().fold(0.0, f64::max));
-    let mut svg = String::new();
-    let out = &mut svg;
-    let mut write = |line: String| writeln!(out, "{line}").expect("memory takes all");
-    write(
+/// The teacher, and students that learn in three ways.
+pub struct Sphere<T: Number> {
+    teacher: Teacher<T>,
+    student: ReluEnergy<T>,
+    /// KL(teacher | model) against iteration.
+    curves: Vec<Curve>,
+    seed: u64,
+}
+
+impl<T: Number> Sphere<T> {
+    pub fn new(context: Context) -> Result<Self> {
+        let seed = context.seed;
+        let teacher = Teacher::<T>::named(TEACHER, 3, seed)?;
+        let data = teacher.sample(POINTS, seed, 0)?;
+        let validation = teacher.sample(HELD_OUT, seed, 1)?;
+        let common = TrainOptions {
+            estimator: Estimator::MaximumLikelihood {
+                negative: NegativePhase::Bank { size: 10_000 },
+            },
+            neurons: NEURONS,
+            iterations: ITERATIONS,
+            evaluate_every: EVALUATE_EVERY,
+            // Neurons that start small turn to where they are needed.
+            initial_variance: 0.01,
+            seed,
+            isa: context.isa,
+            backend: context.backend,
+            ..TrainOptions::default()
+        };
+        let transport =
+            TrainOptions { optimiser: Optimiser::Transport, weight_decay: 1e-4, ..common.clone() };
+        let active = TrainOptions { learning_rate: Some(0.2), ..common.clone() };
+        let lazy = TrainOptions { regime: Regime::F2, ..common };
+        let mut curves = Vec::new();
+        let mut students = Vec::new();
+        for (label, color, options) in [
+            ("f2: gradient descent of outer weights", ORANGE, lazy),
+            ("f1: transport with birth and death", GREEN, transport),
+            ("f1: gradient descent", BLUE, active),
+        ] {
+            let mut points = Vec::new();
+            let trained =
+                train::fit(rows(&data)?, rows(&validation)?, &options, |record, model| {
+                    points.push((record.iteration as f64, teacher.kl_to(model, KL_POINTS, seed)?));
+                    Ok(())
+                })?;
+            curves.push(Curve { label: label.to_owned(), color, points, bars: Vec::new() });
+            students.push(trained.model);
+        }
+        let student = students.pop().expect("three students");
+        Ok(Self { teacher, student, curves, seed })
+    }
+
+    /// How the students approach the teacher.
+    pub fn kl(self) -> Plot {
+        Plot {
+            title: format!("Three dimensions: teacher {TEACHER}, {NEURONS} neurons, n = {POINTS}"),
+            x_label: "iteration",
+            y_label: "KL(teacher | model) in nats",
+            curves: self.curves,
+            level: None,
+            mark: None,
+            log: true,
+            log_x: false,
+            legend: UPPER_RIGHT,
+        }
+    }
+
+    /// Densities and neurons of the teacher and the student by gradient descent, as an SVG document.
+    pub fn svg(&self) -> Result<String> {
+        let Self { teacher, student, seed, .. } = self;
+        let kl = teacher.kl_to(student, 150_000, *seed)?;
+        let axes = axes(teacher.model());
+        let views = [View::new(teacher.model(), &axes, *seed)?, View::new(student, &axes, *seed)?];
+        let all = || views.iter().flat_map(|view| &view.cells).map(|cell| cell.density);
+        let range = (all().fold(f64::INFINITY, f64::min), all().fold(0.0, f64::max));
+        let mut svg = String::new();
+        let out = &mut svg;
+        let mut write = |line: String| writeln!(out, "{line}").expect("memory takes all");
+        write(
         r##"<svg xmlns="http://www.w3.org/2000/svg" width="960" height="580" font-family="sans-serif" font-size="15" text-anchor="middle">
 <rect width="960" height="580" fill="#ffffff"/>
 <text x="480" y="32" font-size="20">Density and neurons on the sphere in three dimensions</text>"##
         .to_owned(),
     );
-    let titles = [
-        format!("teacher {TEACHER}"),
-        format!("student: {NEURONS} neurons, n = {POINTS}, KL {kl:.5}"),
-    ];
-    for ((view, centre), title) in views.iter().zip(CENTRES).zip(titles) {
-        write(format!(r#"<text x="{centre}" y="62">{title}</text>"#));
-        view.draw(centre, range, &mut write);
+        let titles = [
+            format!("teacher {TEACHER}"),
+            format!("student: {NEURONS} neurons, n = {POINTS}, KL {kl:.5}"),
+        ];
+        for ((view, centre), title) in views.iter().zip(CENTRES).zip(titles) {
+            write(format!(r#"<text x="{centre}" y="62">{title}</text>"#));
+            view.draw(centre, range, &mut write);
+        }
+        legend(range, &mut write);
+        write("</svg>".to_owned());
+        Ok(svg)
     }
-    legend(range, &mut write);
-    write("</svg>".to_owned());
-    Ok(svg)
+}
+
+fn rows<T: Number>(x: &[T]) -> Result<Rows<'_, T>> {
+    super::engine::points(x, 3)
 }
 
 /// Right, up, and the direction of view: from aslant above the plane of the teacher's two neurons.

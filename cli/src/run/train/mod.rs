@@ -1,29 +1,36 @@
 //! `gibbsite train`.
 
+mod course;
 mod problem;
 mod summary;
 
 use super::{Context, in_directory, rows};
 use crate::{
     Number,
-    args::{EstimatorName, Negative, Optimisation, OptimiserName, TrainArgs},
+    args::{CriticName, EstimatorName, Negative, Optimisation, OptimiserName, TrainArgs},
     error::{Error, Result},
-    io::Matrix,
+    io::{Matrix, checkpoint::read_checkpoint},
     progress::Progress,
     report::shown,
     sheet,
 };
+use course::{Course, Keep};
 use gibbsite::{
     ReluEnergy, Rows, monitor,
     normaliser::{self, LogZ, Method},
     sampler::{Sampler, Start},
     stein::Statistic,
     teacher::Teacher,
-    train::{self, Estimator, NegativePhase, Optimiser, Record, Regime, TrainOptions, Trained},
+    train::{
+        Checkpoint, Critic, Estimator, NegativePhase, Optimiser, Record, Regime, TrainOptions,
+    },
 };
 use problem::{Problem, check_size};
-use std::time::Instant;
-use summary::{Point, Results, Summary, ToTeacher};
+use std::time::{Duration, Instant};
+use summary::{Point, Results, Summary, ToTeacher, remove};
+
+/// The file that an interrupted run goes on from.
+const CHECKPOINT: &str = "checkpoint.safetensors";
 
 /// Points behind a KL divergence during training, and behind the final one.
 const KL_POINTS: usize = 20_000;
@@ -41,8 +48,12 @@ pub fn run<T: Number>(args: &TrainArgs, context: Context) -> Result<()> {
     let options = options(args, context)?;
     let problem = Problem::<T>::new(args, context.seed, voice)?;
     check_sizes(args, problem.train.cols)?;
+    let checkpoint = match args.interruption.resume {
+        true => Some(read_checkpoint(&args.out.join(CHECKPOINT))?),
+        false => None,
+    };
     let summary = in_directory("--out", &args.out, || {
-        train_and_write(args, context, &options, &problem, start)
+        train_and_write(args, context, &options, &problem, checkpoint.as_ref(), start)
     })?;
     voice.result(&summary, &summary)
 }
@@ -52,36 +63,21 @@ fn train_and_write<T: Number>(
     context: Context,
     options: &TrainOptions,
     problem: &Problem<T>,
+    checkpoint: Option<&Checkpoint>,
     start: Instant,
 ) -> Result<Summary> {
     let Context { seed, voice, .. } = context;
     let teacher = problem.teacher.as_ref();
-    let mut history = Vec::new();
-    let mut best_so_far: Option<(Record, ReluEnergy<T>)> = None;
-    let mut first = None;
     let mut progress = Progress::new(options.iterations, voice);
-    let training = Instant::now();
-    let (train, validation) = (rows(&problem.train)?, rows(&problem.validation)?);
-    let watched = train.range(0, NTK_POINTS.min(train.rows()));
-    let trained = train::fit(train, validation, options, |record, model| {
-        let first = first.get_or_insert_with(|| model.clone());
-        let teacher = teacher.map(|teacher| to_teacher(teacher, model, KL_POINTS, seed));
-        let (record, seconds) = (record.clone(), training.elapsed().as_secs_f64());
-        let point = Point {
-            record,
-            seconds,
-            teacher: teacher.transpose()?,
-            f2_norm: monitor::f2_norm(model),
-            ntk_drift: ntk_drift(first, model, watched, options.regime)?,
-        };
-        progress.show(point.record.iteration, || describe(&point));
-        let loss = |record: &Record| record.validation_cross_entropy;
-        if best_so_far.as_ref().is_none_or(|(best, _)| loss(&point.record) < loss(best)) {
-            best_so_far = Some((point.record.clone(), model.clone()));
-        }
-        history.push(point);
-        Ok(())
-    });
+    let mut course = Course::new(problem, options, checkpoint)?;
+    let resumed_from = course.history.last().map(|point| point.record.iteration);
+    let keep = Keep {
+        path: args.out.join(CHECKPOINT),
+        every: Duration::from_secs_f64(args.interruption.checkpoint_every),
+    };
+    let outcome = course.run(seed, &keep, &mut progress);
+    let training_seconds = course.seconds();
+    let Course { training, history, .. } = course;
     let results = |model, best, teacher_validation, images| Results {
         problem,
         model,
@@ -92,24 +88,26 @@ fn train_and_write<T: Number>(
         regime: options.regime,
         images,
     };
-    let Trained { model, best, .. } = match (trained, &best_so_far) {
-        (Ok(trained), _) => trained,
-        (Err(error @ gibbsite::Error::Diverged { .. }), Some((best, model))) => {
+    let (best, model) = match (outcome, training.best()) {
+        (Ok(()), best) => best.expect("the first iterate is evaluated"),
+        (Err(Error::Library(error)), Some((best, model))) if error.is_divergence() => {
+            // The same run would diverge again.
+            remove(&keep.path)?;
             results(model, best, None, None).write(&args.out)?;
             let (iteration, out) = (best.iteration, shown(&args.out));
             let kept =
                 format!("the best iterate before, {iteration}, and the history are in {out}");
             return Err(Error::Diverged { error, kept });
         }
-        (Err(error), _) => return Err(Error::about(&problem.name, error)),
+        (Err(Error::Library(error)), _) => return Err(Error::about(&problem.name, error)),
+        (Err(error), _) => return Err(error),
     };
-    let training_seconds = training.elapsed().as_secs_f64();
     progress.note(format_args!("evaluating the chosen iterate, {}", best.iteration));
 
-    let log_z = normaliser::log_z(&model, seed)?;
-    let test = cross_entropy(&model, &problem.test, &log_z)?;
+    let log_z = normaliser::log_z(model, seed)?;
+    let test = cross_entropy(model, &problem.test, &log_z)?;
     let kl =
-        teacher.map(|teacher| to_teacher(teacher, &model, FINAL_KL_POINTS, seed)).transpose()?;
+        teacher.map(|teacher| to_teacher(teacher, model, FINAL_KL_POINTS, seed)).transpose()?;
     let teacher_log_z =
         teacher.map(|teacher| normaliser::log_z(teacher.model(), seed)).transpose()?;
     let of_teacher = |x| -> Result<Option<f64>> {
@@ -118,7 +116,7 @@ fn train_and_write<T: Number>(
             .map(|(teacher, log_z)| Ok(cross_entropy(teacher.model(), x, log_z)?.0))
             .transpose()
     };
-    let images = args.image.map(|size| Ok::<_, Error>((size, samples(&model, &log_z, seed)?)));
+    let images = args.image.map(|size| Ok::<_, Error>((size, samples(model, &log_z, seed)?)));
     let images = images.transpose()?;
     drop(progress);
     let mut warnings = Vec::new();
@@ -132,8 +130,8 @@ fn train_and_write<T: Number>(
             warnings.push(warning);
         }
     }
-    let chosen = history.iter().find(|point| point.record == best);
-    let results = results(&model, &best, of_teacher(&problem.validation)?, images);
+    let chosen = history.iter().find(|point| point.record == *best);
+    let results = results(model, best, of_teacher(&problem.validation)?, images);
     let files = results.files(&args.out).iter().map(|path| shown(path)).collect();
     let summary = Summary {
         estimator: options.estimator.to_string(),
@@ -148,11 +146,12 @@ fn train_and_write<T: Number>(
         bias: model.bias().is_some(),
         base_scale: model.base_scale().map(Into::into),
         iterations: options.iterations,
+        resumed_from,
         best_iteration: best.iteration,
         seconds: start.elapsed().as_secs_f64(),
         training_seconds,
-        train_cross_entropy: cross_entropy(&model, &problem.train, &log_z)?.0,
-        validation_cross_entropy: cross_entropy(&model, &problem.validation, &log_z)?.0,
+        train_cross_entropy: cross_entropy(model, &problem.train, &log_z)?.0,
+        validation_cross_entropy: cross_entropy(model, &problem.validation, &log_z)?.0,
         test_cross_entropy: test.0,
         test_cross_entropy_se: test.1,
         teacher_test_cross_entropy: of_teacher(&problem.test)?,
@@ -165,8 +164,8 @@ fn train_and_write<T: Number>(
         ess: log_z.ess,
         kl_to_teacher: kl.map(|teacher| teacher.kl),
         max_cosine: kl.map(|teacher| teacher.max_cosine),
-        f1_norm: monitor::f1_norm(&model),
-        f2_norm: monitor::f2_norm(&model),
+        f1_norm: monitor::f1_norm(model),
+        f2_norm: monitor::f2_norm(model),
         ntk_drift: chosen.and_then(|point| point.ntk_drift),
         seed,
         threads: context.threads,
@@ -194,10 +193,12 @@ fn options(args: &TrainArgs, context: Context) -> Result<TrainOptions> {
             OptimiserName::Gd => Optimiser::GradientDescent,
             OptimiserName::Adam => Optimiser::Adam,
             OptimiserName::Lbfgs => Optimiser::Lbfgs,
+            OptimiserName::Transport => Optimiser::Transport,
         },
         iterations: args.iterations,
         patience: args.optimisation.patience,
         learning_rate: args.optimisation.learning_rate,
+        decay: args.optimisation.decay,
         weight_decay: args.optimisation.weight_decay,
         initial_variance: args.optimisation.initial_variance,
         bias: args.bias,
@@ -217,6 +218,12 @@ fn estimator(args: &TrainArgs) -> Result<Estimator> {
         ("--negative", flags.negative != Negative::Auto, mle, "mle"),
         ("--bandwidth", flags.bandwidth.is_some(), ksd, "ksd"),
         ("--statistic", flags.statistic.is_some(), ksd, "ksd"),
+        (
+            "--critic",
+            flags.critic != CriticName::Neurons,
+            args.estimator == EstimatorName::F1sd,
+            "f1sd",
+        ),
         ("--noise", flags.noise.is_some(), args.estimator == EstimatorName::Dsm, "dsm"),
     ] {
         if given && !fits {
@@ -234,6 +241,10 @@ fn estimator(args: &TrainArgs) -> Result<Estimator> {
         _ => {}
     }
     let negative = negative_phase(flags)?;
+    if flags.optimiser == OptimiserName::Transport && (args.regime != Regime::F1 || args.bias) {
+        let needs = "--regime f1 and no --bias: it moves neurons of norm 1";
+        return Err(Error::Usage(format!("--optimiser transport: needs {needs}")));
+    }
     if flags.optimiser == OptimiserName::Lbfgs {
         let banked = matches!(flags.negative, Negative::Auto | Negative::Bank);
         for (fits, needs) in [
@@ -256,7 +267,12 @@ fn estimator(args: &TrainArgs) -> Result<Estimator> {
             statistic: flags.statistic.map_or(Statistic::V, Into::into),
         },
         EstimatorName::Dsm => Estimator::Denoising { noise: flags.noise },
-        EstimatorName::F1sd => Estimator::F1Sd,
+        EstimatorName::F1sd => Estimator::F1Sd {
+            critic: match flags.critic {
+                CriticName::Neurons => Critic::Neurons,
+                CriticName::Network => Critic::Network { units: 500, steps: 25 },
+            },
+        },
         EstimatorName::Hyvarinen | EstimatorName::Sliced => {
             return Err(Error::Usage(
                 "--estimator: score matching by second derivatives is minimised by a constant \

@@ -1,6 +1,6 @@
 //! What a run leaves behind: tables, plots and the closing report.
 
-use super::problem::Problem;
+use super::{CHECKPOINT, problem::Problem};
 use crate::{
     Number,
     args::ImageSize,
@@ -54,6 +54,8 @@ pub struct Summary {
     pub bias: bool,
     pub base_scale: Option<f64>,
     pub iterations: usize,
+    /// Where a run that was interrupted went on.
+    pub resumed_from: Option<usize>,
     pub best_iteration: usize,
     pub seconds: f64,
     pub training_seconds: f64,
@@ -104,10 +106,13 @@ impl fmt::Display for Summary {
                 self.best_iteration, self.iterations
             ),
         );
+        if let Some(iteration) = self.resumed_from {
+            facts.add("resumed", format_args!("from iteration {iteration}"));
+        }
         facts.add(
             "time",
             format_args!(
-                "{:.1} s, {:.1} s of it training ({} threads, {}, {})",
+                "{:.1} s, {:.1} s training ({} threads, {}, {})",
                 self.seconds, self.training_seconds, self.threads, self.isa, self.dtype
             ),
         );
@@ -178,6 +183,7 @@ impl<T: Number> Results<'_, T> {
             ("model.safetensors", true),
             ("history.csv", true),
             ("summary.json", true),
+            (CHECKPOINT, true),
             ("learning_curve.svg", true),
             ("discrepancy.svg", self.discrepancy_curve().is_some()),
             ("kl.svg", teacher),
@@ -193,13 +199,7 @@ impl<T: Number> Results<'_, T> {
     pub fn write(&self, directory: &Path) -> Result<()> {
         // What this run may not write must not stay from an earlier one.
         for name in ["summary.json", "discrepancy.svg", "kl.svg", "samples.png"] {
-            match fs::remove_file(directory.join(name)) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    let path = shown(&directory.join(name));
-                    return Err(Error::System(format!("{path}: cannot be replaced: {error}")));
-                }
-                _ => {}
-            }
+            remove(&directory.join(name))?;
         }
         io::model::write_model(&directory.join("model.safetensors"), &to_file(self.model))?;
         self.write_history(&directory.join("history.csv"))?;
@@ -284,7 +284,7 @@ impl<T: Number> Results<'_, T> {
     fn discrepancy_curve(&self) -> Option<Plot> {
         let y_label = match self.estimator {
             Estimator::Ksd { .. } => "squared kernel Stein discrepancy",
-            Estimator::F1Sd => "squared F1 Stein discrepancy",
+            Estimator::F1Sd { .. } => "squared F1 Stein discrepancy",
             Estimator::Denoising { .. } => "denoising score matching",
             _ => return None,
         };
@@ -343,6 +343,16 @@ impl<T: Number> Results<'_, T> {
     ) -> Curve {
         let points = self.history.iter().map(|p| (p.record.iteration as f64, y(p))).collect();
         Curve { label: label.to_owned(), color, points, bars: Vec::new() }
+    }
+}
+
+/// Removes a file if it is there.
+pub fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Error::System(format!("{}: cannot be replaced: {error}", shown(path))))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,0 +1,69 @@
+//! Checkpoints of training as safetensors files: arrays of F64 and U64 under their names, so that they can be looked at elsewhere.
+
+use super::{Error, error::clip, read_all, write_atomic};
+use gibbsite::train::Checkpoint;
+use safetensors::{Dtype, SafeTensors, serialize, tensor::TensorView};
+use std::{collections::HashMap, io::ErrorKind, path::Path};
+
+const FORMAT: &str = "gibbsite-checkpoint-1";
+
+/// Writes a checkpoint. The same one gives the same bytes.
+pub fn write_checkpoint(path: &Path, checkpoint: &Checkpoint) -> Result<(), Error> {
+    write_atomic(path, |out| {
+        let arrays: Vec<_> = checkpoint
+            .reals
+            .iter()
+            .map(|(name, x)| {
+                (name, Dtype::F64, x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
+            })
+            .chain(checkpoint.counts.iter().map(|(name, x)| {
+                (name, Dtype::U64, x.iter().flat_map(|x| x.to_le_bytes()).collect())
+            }))
+            .collect();
+        let views = arrays.iter().map(|(name, dtype, bytes)| {
+            Ok((name, TensorView::new(*dtype, vec![bytes.len() / 8], bytes)?))
+        });
+        let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
+        // One entry, since more would come in random order.
+        let metadata = HashMap::from([("format".to_owned(), FORMAT.to_owned())]);
+        let bytes = views.and_then(|views| serialize(views, Some(metadata)));
+        out.write_all(&bytes.map_err(|error| std::io::Error::new(ErrorKind::InvalidData, error))?)
+    })
+}
+
+/// Reads a checkpoint. What its arrays hold is for the training run to check.
+pub fn read_checkpoint(path: &Path) -> Result<Checkpoint, Error> {
+    parse(path, &read_all(path)?)
+}
+
+/// Reads a checkpoint from the bytes of a file called `path`.
+pub fn parse(path: &Path, bytes: &[u8]) -> Result<Checkpoint, Error> {
+    let malformed = |error: safetensors::SafeTensorError| Error::Malformed {
+        path: path.into(),
+        format: "safetensors",
+        problem: clip(&error.to_string(), 200),
+    };
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(malformed)?;
+    if header.metadata().as_ref().and_then(|entries| entries.get("format")) != Some(&FORMAT.into())
+    {
+        return Err(Error::NotACheckpoint { path: path.into() });
+    }
+    let mut checkpoint = Checkpoint::default();
+    for (name, view) in SafeTensors::deserialize(bytes).map_err(malformed)?.iter() {
+        let words = view.data().as_chunks().0.iter().copied();
+        let name = name.to_owned();
+        match view.dtype() {
+            Dtype::F64 => {
+                checkpoint.reals.insert(name, words.map(f64::from_le_bytes).collect());
+            }
+            Dtype::U64 => {
+                checkpoint.counts.insert(name, words.map(u64::from_le_bytes).collect());
+            }
+            other => {
+                let problem = format!("dtype {other}, expected F64 or U64");
+                return Err(Error::Tensor { path: path.into(), tensor: clip(&name, 40), problem });
+            }
+        }
+    }
+    Ok(checkpoint)
+}
