@@ -7,17 +7,9 @@
 //! update reads two arrays and writes one, a copy reads and writes one); for chains steps of one chain, and 4md flops for each,
 //! as a share of the measured peak.
 
-#[path = "shared/chains.rs"]
-mod chains;
 #[path = "shared/tasks.rs"]
 mod tasks;
-#[path = "shared/unfused.rs"]
-mod unfused;
-#[path = "shared/values.rs"]
-mod values;
 
-use chains::MultiplyAdd;
-use faer::traits::RealField;
 use gibbsite_kernels::{
     Rows, RowsMut, Scratch,
     chain::{self, Chains, Moving, ReluTarget, Rule, Space},
@@ -25,12 +17,11 @@ use gibbsite_kernels::{
     registry::Shape,
     relu::Panel,
 };
+use gibbsite_measure::{Element, Unfused, peak, values};
 use rand_core::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use tasks::{Peak, Task, levels, peak};
-use unfused::Unfused;
-use values::values;
+use tasks::{Peak, Task, levels};
 
 /// `(chains, dimension)` of noise and updates: within a cache, and far beyond.
 const SIZES: [(usize, usize); 2] = [(1_000, 100), (10_000, 1_000)];
@@ -43,24 +34,24 @@ const STEPS: usize = 100;
 /// ε = √(2h).
 const STEP: f64 = 0.1;
 
-/// An element type that all ways know.
-trait Element: MultiplyAdd + RealField {
+/// An element type of which `rand_distr` draws normals.
+trait Normal: Element {
     fn normal(rng: &mut Xoshiro256PlusPlus) -> Self;
 }
 
-impl Element for f32 {
+impl Normal for f32 {
     fn normal(rng: &mut Xoshiro256PlusPlus) -> f32 {
         StandardNormal.sample(rng)
     }
 }
 
-impl Element for f64 {
+impl Normal for f64 {
     fn normal(rng: &mut Xoshiro256PlusPlus) -> f64 {
         StandardNormal.sample(rng)
     }
 }
 
-fn normals<T: Element>((n, d): (usize, usize)) -> Task {
+fn normals<T: Normal>((n, d): (usize, usize)) -> Task {
     let mut ways: Vec<(String, Box<dyn FnMut()>)> = Vec::new();
     for isa in levels() {
         let (mut streams, mut out) = (Streams::<T>::range(1, 0, n), vec![T::ZERO; n * d]);
@@ -76,7 +67,7 @@ fn normals<T: Element>((n, d): (usize, usize)) -> Task {
     Task { name, elements: (n * d) as u64, ways, flops: None }
 }
 
-fn update<T: Element>((n, d): (usize, usize)) -> Task {
+fn update<T: Normal>((n, d): (usize, usize)) -> Task {
     let rule = Rule::Unadjusted { step: T::from_f64(STEP), noise: T::ONE, bounds: None };
     let mut ways: Vec<(String, Box<dyn FnMut()>)> = Vec::new();
     for isa in levels() {
@@ -110,14 +101,14 @@ fn update<T: Element>((n, d): (usize, usize)) -> Task {
 }
 
 /// x ← x + h s + √(2h) ξ.
-fn langevin<T: Element>(x: &mut [T], score: &[T], rng: &mut Xoshiro256PlusPlus) {
+fn langevin<T: Normal>(x: &mut [T], score: &[T], rng: &mut Xoshiro256PlusPlus) {
     let (h, root) = (T::from_f64(STEP * STEP / 2.0), T::from_f64(STEP));
     for (x, &score) in x.iter_mut().zip(score) {
         *x = *x + h * score + root * T::normal(rng);
     }
 }
 
-fn whole_chains<T: Element>((d, m): (usize, usize), n: usize, steps: usize) -> Task {
+fn whole_chains<T: Normal>((d, m): (usize, usize), n: usize, steps: usize) -> Task {
     let (theta, w) = (values::<T>(m * d, 1), values::<T>(m, 2));
     let rule = Rule::Unadjusted { step: T::from_f64(STEP), noise: T::ONE, bounds: None };
     let mut ways: Vec<(String, Box<dyn FnMut()>)> = Vec::new();
@@ -147,13 +138,14 @@ fn whole_chains<T: Element>((d, m): (usize, usize), n: usize, steps: usize) -> T
         };
         ways.push((isa.to_string(), Box::new(run)));
     }
-    let mut unfused = Unfused::new(Shape { n, d, m, ..Shape::default() });
+    let shape = Shape { n, d, m, ..Shape::default() };
+    let mut unfused = Unfused::of("relu.score", shape).expect("one that is listed");
     let (mut inputs, mut score) = ([values::<T>(n * d, 3), theta, w], [values::<T>(n * d, 3)]);
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
     let plain = move || {
         for _ in 0..steps {
             langevin(&mut inputs[0], &score[0], &mut rng);
-            unfused.run("relu.score", &inputs, &mut score);
+            unfused.run(&inputs, &mut score);
         }
     };
     ways.push(("faer and rand_distr".to_owned(), Box::new(plain)));
@@ -162,7 +154,7 @@ fn whole_chains<T: Element>((d, m): (usize, usize), n: usize, steps: usize) -> T
     Task { name, elements: (n * steps) as u64, ways, flops }
 }
 
-fn all_tasks<T: Element>(small: bool) -> Vec<Task> {
+fn all_tasks<T: Normal>(small: bool) -> Vec<Task> {
     if small {
         return vec![
             normals::<T>((20, 9)),

@@ -5,30 +5,22 @@
 //! each counts as two flops in the share of the peak: it is the share of the multiply-adds that could have been
 //! issued, and may be above 100 % where differences have units of their own.
 
-#[path = "shared/chains.rs"]
-mod chains;
 #[path = "shared/tasks.rs"]
 mod tasks;
-#[path = "shared/values.rs"]
-mod values;
 
-use chains::MultiplyAdd;
 use gibbsite::{
     Isa, Real, Rows, RowsMut,
     stein::{Gram, Statistic, SteinKernel, WildBootstrap},
 };
+use gibbsite_measure::{Element, peak, values};
 use std::hint::black_box;
-use tasks::{Peak, Task, levels, peak};
-use values::values;
+use tasks::{Peak, Task, levels};
 
 /// Points and dimension.
 const SHAPES: [(usize, usize); 3] = [(3_000, 15), (10_000, 15), (5_000, 64)];
 const C: f64 = 5.0;
 /// Draws of the bootstrap.
 const DRAWS: usize = 1_000;
-
-trait Element: Real + MultiplyAdd {}
-impl<T: Real + MultiplyAdd> Element for T {}
 
 fn rows<T>(data: &[T], d: usize) -> Rows<'_, T> {
     Rows::new(data, data.len() / d, d).expect("whole rows")
@@ -61,7 +53,7 @@ fn plain<T: Real>(x: &[T], s: &[T], d: usize, imq: bool, (i, j): (usize, usize))
     }
 }
 
-fn tasks_of<T: Element>((n, d): (usize, usize), imq: bool, draws: usize) -> Vec<Task> {
+fn tasks_of<T: Real + Element>((n, d): (usize, usize), imq: bool, draws: usize) -> Vec<Task> {
     let (x, s) = (values::<T>(n * d, 1), values::<T>(n * d, 2));
     let kernel = match imq {
         true => SteinKernel::imq(C, -0.5),

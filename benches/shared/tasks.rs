@@ -1,10 +1,9 @@
 //! The same work done in several ways: with criterion; or, with `-- --table`, in turn on one thread, each way with its
 //! shortest processor time, so that ratios are of one run. `--test` runs everything once, and small.
 
-use super::chains::MultiplyAdd;
-use cpu_time::ThreadTime;
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use gibbsite_kernels::Isa;
+use gibbsite_measure::time;
 use std::{env, time::Duration};
 
 /// Rounds of a table.
@@ -26,21 +25,7 @@ pub struct Task {
 
 /// The levels that are compared.
 pub fn levels() -> impl Iterator<Item = Isa> {
-    Isa::available().filter(|&isa| isa <= Isa::best() && isa != Isa::Scalar)
-}
-
-/// Flops per second of fused multiply-adds.
-pub fn peak<T: MultiplyAdd>(isa: Isa) -> f64 {
-    let mut flops = 0;
-    let elapsed = time(|| flops = T::multiply_add(isa, 300_000));
-    flops as f64 / elapsed.as_secs_f64()
-}
-
-/// Processor time of one call.
-fn time(f: impl FnOnce()) -> Duration {
-    let start = ThreadTime::now();
-    f();
-    start.elapsed()
+    gibbsite_measure::levels().filter(|&isa| isa != Isa::Scalar)
 }
 
 /// A program's `main`; `tasks` makes the work, small or not.

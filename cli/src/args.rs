@@ -31,6 +31,7 @@ Examples:
   gibbsite ksd --model out/model.safetensors --data samples.npy --bootstrap 1000
   gibbsite thin --model out/model.safetensors --data samples.npy --points 50 --out chosen.npy
   gibbsite reproduce --quick --out paper              tables and figures of the paper's experiments
+  gibbsite bench relu.score                           speed of kernels against the machine's limits
   gibbsite info
 
 Tables are .npy (2-D, any real or integer type) or .csv (optional header), models .safetensors.
@@ -55,9 +56,9 @@ pub struct Global {
     #[arg(long, global = true, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
-    /// Precision of all arithmetic and of the files written
-    #[arg(long, global = true, value_enum, value_name = "TYPE", default_value_t = Dtype::F64)]
-    pub dtype: Dtype,
+    /// Precision of all arithmetic and of the files written [default: f64; bench: both]
+    #[arg(long, global = true, value_enum, value_name = "TYPE")]
+    pub dtype: Option<Dtype>,
     /// Instruction set; the environment variable GIBBSITE_ISA sets an upper limit
     #[arg(long, global = true, value_name = "LEVEL", default_value = "auto")]
     #[arg(value_parser = PossibleValuesParser::new(["auto", "avx512", "avx2", "neon", "scalar"]))]
@@ -66,17 +67,18 @@ pub struct Global {
     /// of these libraries, blas only if built with --features blas
     #[arg(long, global = true, value_enum, value_name = "NAME", default_value_t = Backend::Auto)]
     pub backend: Backend,
-    /// Print nothing but errors (and the object of --json)
+    /// Print nothing but errors (and the JSON of --json)
     #[arg(long, global = true)]
     pub quiet: bool,
-    /// Print exactly one JSON object on stdout
+    /// Print exactly one JSON object on stdout, or array for bench
     #[arg(long, global = true)]
     pub json: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum Dtype {
     F32,
+    #[default]
     F64,
 }
 
@@ -113,6 +115,7 @@ Example:
     Thin(ThinArgs),
     Reproduce(ReproduceArgs),
     Random(RandomArgs),
+    Bench(BenchArgs),
     /// Show the version, the instruction sets and the backends
     Info,
     /// Time all backends
@@ -489,6 +492,42 @@ pub enum RandomKind {
     U64,
     Uniform,
     Normal,
+}
+
+/// Measure the speed of every kernel and what the machine can do
+///
+/// On one thread: fused multiply-adds in registers and copies of memory, which are the limits, and in turn with them every
+/// kernel for every element type and instruction set, up to that of --isa.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Names are kernel/type/level/shape, as in relu.score/f64/avx2/n=30000,d=15,m=500.
+
+A call's shortest processor time counts; it includes the packing of parameters and points
+and the seeding of streams. Columns:
+  GFLOP/s or GB/s  floating-point operations of the formula or bytes read and written, whichever is nearer its limit
+  % limit          share of what the machine does of them, in multiply-adds in registers or in a copy of memory; above
+                   100 where arrays are updated in place, which costs less than a copy
+  ns/value         time of a value, where operations are not what is asked for
+  faer             time of the same by matrix products of faer and an n×m array between them, over ours
+  scalar           time of the same by the level scalar (with fewer samples, in proportion), over ours
+
+The picture of --svg has the operations per second of the highest level against operations per byte, below the roof that
+both limits make.
+
+Examples:
+  gibbsite bench
+  gibbsite bench relu.score/f64 --json
+  gibbsite bench --quick --svg roofline.svg")]
+pub struct BenchArgs {
+    /// Kernels whose name contains this [default: all]
+    #[arg(value_name = "FILTER")]
+    pub filter: Option<String>,
+    /// Fewer samples and rounds: a first look, in seconds
+    #[arg(long)]
+    pub quick: bool,
+    /// Picture, .svg
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
 }
 
 /// Train a model, by maximum likelihood or a Stein discrepancy

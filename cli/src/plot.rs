@@ -68,6 +68,20 @@ pub struct Scatter {
     pub picked_label: String,
 }
 
+/// Speeds below the roofs that the limits of a machine make: a slope and a level, on logarithmic axes.
+pub struct Roofline {
+    pub title: String,
+    pub x_label: &'static str,
+    pub y_label: &'static str,
+    /// Label, slope and level.
+    pub roofs: Vec<(String, f64, f64)>,
+    /// Label and dots.
+    pub groups: Vec<(String, Vec<Dot>)>,
+}
+
+/// Place, and whether the dot is filled.
+pub type Dot = ((f64, f64), bool);
+
 pub const BLUE: RGBColor = RGBColor(31, 119, 180);
 pub const ORANGE: RGBColor = RGBColor(217, 95, 2);
 pub const GREEN: RGBColor = RGBColor(27, 120, 55);
@@ -265,6 +279,50 @@ impl Scatter {
             .label(&self.picked_label)
             .legend(move |(x, y)| Circle::new((x + 12, y), 5, large));
         legend(&mut chart, UPPER_RIGHT)?;
+        root.present()?;
+        Ok(())
+    }
+}
+
+impl Roofline {
+    /// The plot as an SVG document.
+    pub fn svg(&self) -> String {
+        let mut svg = String::new();
+        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        self.draw(&root).expect("drawing into memory does not fail");
+        drop(root);
+        svg
+    }
+
+    fn draw(&self, root: &Root<'_>) -> Result<(), Box<dyn Error>> {
+        let dots = || self.groups.iter().flat_map(|(_, dots)| dots);
+        let ridges = || self.roofs.iter().map(|(_, slope, level)| level / slope);
+        let xs = extremes(dots().map(|dot| dot.0.0).chain(ridges())).unwrap_or((1.0, 1.0));
+        let levels = self.roofs.iter().map(|roof| roof.2);
+        let ys = extremes(dots().map(|dot| dot.0.1).chain(levels)).unwrap_or((1.0, 1.0));
+        let x_range = xs.0 / 2.0..xs.1 * 2.0;
+        let y_range = ys.0 / 2.0..ys.1 * 2.0;
+        let labels = [self.x_label, self.y_label];
+        let axes_ranges = (log_axis(x_range.clone()), log_axis(y_range.clone()));
+        let mut chart = axes(root, &self.title, labels, axes_ranges.0, axes_ranges.1)?;
+        for ((label, slope, level), color) in self.roofs.iter().zip([BLACK, GRAY]) {
+            let style = color.stroke_width(2);
+            let start = x_range.start.max(y_range.start / slope);
+            let line = [start, level / slope, x_range.end].map(|x| (x, level.min(slope * x)));
+            chart
+                .draw_series(LineSeries::new(line, style))?
+                .label(label)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], style));
+        }
+        for ((label, dots), color) in self.groups.iter().zip([BLUE, ORANGE, GREEN, PURPLE]) {
+            let style = |filled| if filled { color.filled() } else { color.stroke_width(2) };
+            let dot = |&(place, filled): &Dot| Circle::new(place, 4, style(filled));
+            chart
+                .draw_series(dots.iter().map(dot))?
+                .label(label)
+                .legend(move |(x, y)| Circle::new((x + 12, y), 4, color.filled()));
+        }
+        legend(&mut chart, SeriesLabelPosition::LowerRight)?;
         root.present()?;
         Ok(())
     }
@@ -501,6 +559,24 @@ mod tests {
             };
             let svg = scatter.svg();
             assert!(svg.contains("all") && svg.contains("picked") && !svg.contains("NaN"));
+        }
+    }
+
+    #[test]
+    fn rooflines() {
+        for (roofs, dots) in [(0, 0), (1, 0), (2, 3)] {
+            let roofline = Roofline {
+                title: "title".to_owned(),
+                x_label: "x",
+                y_label: "y",
+                roofs: (0..roofs).map(|i| (format!("roof {i}"), 10.0, 100.0)).collect(),
+                groups: vec![("dots".to_owned(), vec![((0.5, 3.0), true); dots])],
+            };
+            let svg = roofline.svg();
+            assert!(svg.trim_end().ends_with("</svg>") && !svg.contains("NaN"));
+            assert_eq!(svg.matches(">\nroof ").count(), roofs);
+            // And one in the legend.
+            assert_eq!(svg.matches("<circle").count(), dots + 1);
         }
     }
 

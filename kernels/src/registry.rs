@@ -71,7 +71,8 @@ impl Array {
 pub struct Call<'a, 'b, T> {
     /// Size and options.
     pub shape: Shape,
-    /// Input arrays.
+    /// Input arrays. One that has the name of an output is updated in place: [`Entry::run`] copies
+    /// it there first or, if its slice is empty, takes it to be there already.
     pub inputs: &'a [&'b [T]],
     /// Output arrays; every value inside the rows is overwritten, nothing between them.
     pub outputs: &'a mut [&'b mut [T]],
@@ -97,6 +98,29 @@ pub struct Entry<T> {
     pub flops: fn(Shape) -> u64,
     /// Bytes that have to be read and written at least once.
     pub bytes: fn(Shape) -> u64,
+}
+
+/// What the cost of a kernel grows with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// n·d·m: products of matrices, and what is fused with them.
+    Products,
+    /// n·d: values in rows.
+    Rows,
+    /// n: single values.
+    Values,
+}
+
+impl<T> Entry<T> {
+    /// What the number of floating-point operations grows with.
+    pub fn work(&self) -> Work {
+        let flops = |d, m| (self.flops)(Shape { n: 1, d, m, ..Shape::default() });
+        match (flops(2, 1) > flops(1, 1), flops(1, 2) > flops(1, 1)) {
+            (_, true) => Work::Products,
+            (true, false) => Work::Rows,
+            (false, false) => Work::Values,
+        }
+    }
 }
 
 /// Whole chains of one kind.
@@ -384,7 +408,7 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
         Entry {
             name: "chain.update",
             inputs: |shape| vec![matrix("x", shape.n, shape), matrix("score", shape.n, shape)],
-            outputs: |shape| vec![matrix("y", shape.n, shape)],
+            outputs: |shape| vec![matrix("x", shape.n, shape)],
             run: |isa, call, scratch| {
                 let (shape, [x, score]) = (call.shape, call.inputs) else {
                     unreachable!("two inputs")
@@ -729,7 +753,11 @@ fn scales<T: Real>(d: usize) -> Vec<T> {
     (0..d).map(|k| T::from_f64(1.0 + k as f64 / 64.0)).collect()
 }
 
+/// What a kernel updates in place.
 fn copy_rows<T: Copy>(array: Array, from: &[T], to: &mut [T]) {
+    if from.is_empty() {
+        return;
+    }
     let mut to = array.rows_mut(to);
     for (i, row) in array.rows(from).iter().enumerate() {
         to.row_mut(i).copy_from_slice(row);
@@ -786,8 +814,8 @@ fn density<T: Real>(shape: Shape) -> (T, Option<T>) {
 
 fn run_chains<T: Real>(kind: Kind, isa: Isa, call: Call<'_, '_, T>, scratch: &mut Scratch) {
     let shape = call.shape;
-    let Neurons { theta, bias, w, .. } = Neurons::of(shape, call.inputs);
-    let panel = neurons(isa, theta, bias, w);
+    let theta = matrix("", shape.m, shape).rows(call.inputs[1]);
+    let panel = neurons(isa, theta, shape.bias.then(|| call.inputs[3]), call.inputs[2]);
     let state = &call.inputs[call.inputs.len() - 3..];
     let array = matrix("", shape.n, shape);
     copy_rows(array, call.inputs[0], call.outputs[0]);
@@ -796,7 +824,7 @@ fn run_chains<T: Real>(kind: Kind, isa: Isa, call: Call<'_, '_, T>, scratch: &mu
     let [x, score, velocity, potential, log_ratio, accepted] = call.outputs else {
         unreachable!("six outputs")
     };
-    potential.copy_from_slice(state[2]);
+    copy_rows(vector("", shape.n), state[2], potential);
     log_ratio.fill(T::ZERO);
     accepted.fill(T::ZERO);
     let (rule, space) = rule_of(kind, shape);
@@ -857,10 +885,9 @@ fn gate_outputs(shape: Shape) -> Vec<Array> {
     gate_inputs(shape).split_off(1)
 }
 
-/// The kernel works in place, so the inputs are copied to the outputs first.
 fn gate_arguments<'a, T: Real>(call: Call<'a, '_, T>) -> (T, [&'a mut [T]; 3]) {
     for (output, input) in call.outputs.iter_mut().zip(&call.inputs[1..]) {
-        output.copy_from_slice(input);
+        copy_rows(vector("", call.shape.n), input, output);
     }
     let [z, value, gate_sum] = call.outputs else { unreachable!("three outputs") };
     (call.inputs[0][0], [&mut **z, &mut **value, &mut **gate_sum])

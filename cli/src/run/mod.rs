@@ -1,5 +1,6 @@
 //! The commands.
 
+mod bench;
 mod evaluate;
 mod info;
 mod random;
@@ -57,6 +58,7 @@ struct Context {
     seed: u64,
     threads: usize,
     dtype: &'static str,
+    dtype_given: bool,
     isa: Isa,
     backend: Backend,
     voice: Voice,
@@ -71,10 +73,11 @@ impl Context {
         Ok(Self {
             seed: global.seed,
             threads,
-            dtype: match global.dtype {
+            dtype: match global.dtype.unwrap_or_default() {
                 Dtype::F32 => "f32",
                 Dtype::F64 => "f64",
             },
+            dtype_given: global.dtype.is_some(),
             isa: choose_isa(&global.isa)?,
             backend: match global.backend {
                 args::Backend::Auto => Backend::Auto,
@@ -138,7 +141,7 @@ fn run(cli: Cli) -> Result<()> {
     if let (args::Backend::Blas, Some(blas)) = (cli.global.backend, blas()) {
         context.voice.message(format_args!("backend blas: {blas}"));
     }
-    thread_pool(context.threads)?.install(|| match cli.global.dtype {
+    thread_pool(context.threads)?.install(|| match cli.global.dtype.unwrap_or_default() {
         Dtype::F32 => command::<f32>(&cli.command, context),
         Dtype::F64 => command::<f64>(&cli.command, context),
     })
@@ -161,6 +164,7 @@ fn command<T: Number>(command: &Command, context: Context) -> Result<()> {
         Command::Thin(args) => stein::thin::<T>(args, context),
         Command::Reproduce(args) => reproduce::run::<T>(args, context),
         Command::Random(args) => random::run::<T>(args, context),
+        Command::Bench(args) => bench::run(args, context),
         Command::Info => info::run(context),
         Command::Sweep => sweep::sweep::<T>(context),
     }

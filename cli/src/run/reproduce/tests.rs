@@ -34,6 +34,7 @@ fn context(threads: usize) -> Context {
         seed: 3,
         threads,
         dtype: "f64",
+        dtype_given: true,
         isa: Isa::best(),
         backend: Backend::Auto,
         voice: Voice { quiet: true, json: false },

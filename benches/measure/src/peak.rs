@@ -1,11 +1,12 @@
 //! Fused multiply-adds in registers: the peak that speed is measured against.
 
+use faer::traits::RealField;
 use gibbsite_kernels::{Isa, Real};
 use pulp::NullaryFnOnce;
 use std::hint::black_box;
 
-/// Element types whose fused multiply-adds can be timed.
-pub trait MultiplyAdd: Real {
+/// Element types whose speed can be measured.
+pub trait Element: Real + RealField {
     /// `steps` steps of independent chains of multiply-adds, enough of them to hide the latency
     /// and few enough to stay in registers. Gives the number of floating-point operations.
     fn multiply_add(isa: Isa, steps: u64) -> u64;
@@ -62,7 +63,7 @@ macro_rules! chains {
     }};
 }
 
-impl MultiplyAdd for f32 {
+impl Element for f32 {
     fn multiply_add(isa: Isa, steps: u64) -> u64 {
         match isa.or_lower() {
             #[cfg(target_arch = "x86_64")]
@@ -80,7 +81,7 @@ impl MultiplyAdd for f32 {
     }
 }
 
-impl MultiplyAdd for f64 {
+impl Element for f64 {
     fn multiply_add(isa: Isa, steps: u64) -> u64 {
         match isa.or_lower() {
             #[cfg(target_arch = "x86_64")]

@@ -10,14 +10,41 @@ use gibbsite_kernels::{Real, registry::Shape};
 
 /// The unfused way, with its memory.
 pub struct Unfused<T> {
+    task: Task,
     shape: Shape,
     /// Preactivations and then gates, those of one sample next to each other.
     z: Vec<T>,
 }
 
+#[derive(Clone, Copy)]
+enum Task {
+    Energy,
+    Score,
+    ParamSums,
+}
+
 impl<T: Real + RealField> Unfused<T> {
-    pub fn new(shape: Shape) -> Self {
-        Self { shape, z: vec![T::ZERO; shape.n * shape.m] }
+    /// That of a kernel of the registry, if it has one.
+    pub fn of(kernel: &str, shape: Shape) -> Option<Self> {
+        let task = match kernel {
+            "relu.energy" => Task::Energy,
+            "relu.score" => Task::Score,
+            "relu.param_sums" => Task::ParamSums,
+            _ => return None,
+        };
+        Some(Self { task, shape, z: vec![T::ZERO; shape.n * shape.m] })
+    }
+
+    /// With the arrays of the registry.
+    pub fn run(&mut self, inputs: &[Vec<T>], outputs: &mut [Vec<T>]) {
+        match (self.task, inputs, outputs) {
+            (Task::Energy, [x, theta, w], [energy]) => self.energy(x, theta, w, energy),
+            (Task::Score, [x, theta, w], [score]) => self.score(x, theta, w, score),
+            (Task::ParamSums, [x, theta], [value, gradient]) => {
+                self.param_sums(x, theta, value, gradient);
+            }
+            _ => panic!("arrays of another kernel"),
+        }
     }
 
     /// `Z = Θ Xᵀ`
@@ -27,17 +54,6 @@ impl<T: Real + RealField> Unfused<T> {
         let theta = MatRef::from_row_major_slice(theta, m, d);
         let z = MatMut::from_column_major_slice_mut(&mut self.z, m, n);
         matmul(z, Accum::Replace, theta, x.transpose(), T::ONE, Par::Seq);
-    }
-
-    pub fn run(&mut self, name: &str, inputs: &[Vec<T>], outputs: &mut [Vec<T>]) {
-        match (name, inputs, outputs) {
-            ("relu.energy", [x, theta, w], [energy]) => self.energy(x, theta, w, energy),
-            ("relu.score", [x, theta, w], [score]) => self.score(x, theta, w, score),
-            ("relu.param_sums", [x, theta], [value, gradient]) => {
-                self.param_sums(x, theta, value, gradient);
-            }
-            _ => unreachable!("{name} is not in the table"),
-        }
     }
 
     fn energy(&mut self, x: &[T], theta: &[T], w: &[T], energy: &mut [T]) {
@@ -94,4 +110,48 @@ impl<T: Real + RealField> Unfused<T> {
 
 fn positive<T: Real>(z: T) -> T {
     if z > T::ZERO { z } else { T::ZERO }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Problem;
+    use gibbsite_kernels::{Isa, registry::entries};
+
+    fn computes_the_same<T: Real + RealField>() {
+        let mut compared = 0;
+        for (n, d, m) in [(50, 7, 100), (1, 1, 1), (131, 64, 37)] {
+            let shape = Shape { n, d, m, ..Shape::default() };
+            for entry in entries::<T>() {
+                let Some(mut unfused) = Unfused::of(entry.name, shape) else { continue };
+                let mut problem = Problem::new(entry, shape);
+                problem.run(Isa::best());
+                let mut outputs = problem.outputs.clone();
+                outputs.iter_mut().for_each(|output| output.fill(T::from_f64(7.0)));
+                unfused.run(&problem.inputs, &mut outputs);
+                for (fused, unfused) in problem.outputs.iter().zip(&outputs) {
+                    assert_close(entry.name, fused, unfused);
+                }
+                compared += 1;
+            }
+        }
+        assert_eq!(compared, 9);
+    }
+
+    fn assert_close<T: Real>(kernel: &str, fused: &[T], unfused: &[T]) {
+        let (mut size, mut distance) = (0.0, 0.0);
+        for (a, b) in fused.iter().zip(unfused) {
+            size += a.to_f64().powi(2);
+            distance += (a.to_f64() - b.to_f64()).powi(2);
+        }
+        // No preactivation of these data is so near 0 that rounding opens a gate.
+        let tolerance = 1e2 * T::EPSILON.to_f64();
+        assert!(distance.sqrt() <= tolerance * size.sqrt(), "{kernel}: {distance} of {size}");
+    }
+
+    #[test]
+    fn both_ways_compute_the_same() {
+        computes_the_same::<f32>();
+        computes_the_same::<f64>();
+    }
 }
