@@ -218,6 +218,7 @@ mod tests {
             seed: 0,
             threads: 1,
             dtype: "f32",
+            dtype_given: true,
             isa: Isa::best(),
             backend: Backend::Auto,
             voice: Voice { quiet: true, json: false },
