@@ -46,7 +46,7 @@ pub(crate) struct Critic<T> {
 ///
 /// // Uniform points, as their score 0 says; and half of a sphere, as it does not.
 /// let (n, d) = (2000, 3);
-/// let mut x = vec![0.0; n * d];
+/// let mut x = vec![0.0_f64; n * d];
 /// let mut stream = Stream::new(1, 0);
 /// x.chunks_exact_mut(d).for_each(|x| stream.fill_sphere(x));
 /// let half: Vec<f64> = x.chunks(d).flat_map(|x| [x[0].abs(), x[1], x[2]]).collect();
