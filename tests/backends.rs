@@ -153,7 +153,7 @@ fn one_row_may_have_any_stride() {
 }
 
 #[test]
-fn chains_follow_the_backend() {
+fn chains_agree() {
     // Chains of different arithmetic drift apart, so they are short.
     let states = |backend| {
         let model = model::<f64>(50, 4, true, backend).with_base_scale(1.0).unwrap();

@@ -118,9 +118,6 @@ Example:
     Bench(BenchArgs),
     /// Show the version, the instruction sets and the backends
     Info,
-    /// Time all backends
-    #[command(hide = true)]
-    Sweep,
 }
 
 #[derive(Debug, Args)]
@@ -517,7 +514,8 @@ both limits make.
 Examples:
   gibbsite bench
   gibbsite bench relu.score/f64 --json
-  gibbsite bench --quick --svg roofline.svg")]
+  gibbsite bench --quick --svg roofline.svg
+  gibbsite bench --sweep --threads 1 --dtype f32")]
 pub struct BenchArgs {
     /// Kernels whose name contains this [default: all]
     #[arg(value_name = "FILTER")]
@@ -528,6 +526,10 @@ pub struct BenchArgs {
     /// Picture, .svg
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
+    /// Instead of kernels, the backends that are built in, over shapes, where the one that --backend auto takes is
+    /// slower than the best by more than 10 %
+    #[arg(long, conflicts_with_all = ["filter", "svg"])]
+    pub sweep: bool,
 }
 
 /// Train a model, by maximum likelihood or a Stein discrepancy

@@ -106,3 +106,23 @@ fn bad_usage_is_refused() {
     refuse(dir.path(), &["bench", "--svg", "missing/picture.svg"], "missing");
     refuse(dir.path(), &["bench", "relu.energy", "relu.score"], "relu.score");
 }
+
+#[test]
+fn a_sweep_has_a_row_for_each_task_and_shape() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let rows = rows(dir, &["--sweep"]);
+    let mut seen = BTreeSet::new();
+    for row in &rows {
+        let shape = ["n", "d", "m"].map(|name| row[name].as_u64().unwrap());
+        assert!(seen.insert((field(row, "task"), shape)), "{row} comes twice");
+        let seconds = row["seconds"].as_object().unwrap();
+        assert!(seconds.contains_key("fused") && seconds.contains_key("faer"), "{row}");
+        assert!(row["ratio"].as_f64().unwrap() >= 1.0);
+        assert_eq!((field(row, "plan"), field(row, "dtype")), ("fused", "f64"));
+    }
+    assert!(seen.len() >= 12 && seen.len() % 3 == 0);
+    let table = succeed(dir, &["bench", "--quick", "--sweep", "--dtype", "f32"]);
+    assert!(text(&table.stdout).contains(&format!("of {} rows", rows.len())));
+    refuse(dir, &["bench", "relu", "--sweep"], "--sweep");
+}

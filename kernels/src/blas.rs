@@ -13,6 +13,9 @@
 //! last [`OneThread`] ends, the library has the number back that it had before the first. A number that the program sets in
 //! between is lost: it should be set before or after. BLIS's numbers for single loops (`BLIS_JC_NT` and the like)
 //! take precedence over this, and Accelerate has no such setting (`VECLIB_MAXIMUM_THREADS=1` is one).
+//!
+//! Several threads call the library at the same time. All these libraries allow it, but an OpenBLAS without threads of its
+//! own (`USE_THREAD=0`) only if it was built with `USE_LOCKING=1`.
 
 #![allow(unsafe_code, reason = "foreign functions")]
 
@@ -209,7 +212,8 @@ fn gemm<T: Real>(
     // and whole rows of `cols <= stride` of them; the callers have checked that op(A) is m×k, op(B) is k×n and C is m×n. So
     // the function reads inside a and b and writes inside c, which is borrowed mutably and so overlaps neither.
     // No size is 0, and all are below 2^31, so the conversions are exact and leading dimensions are at
-    // least the rows' lengths, as CBLAS demands. `enter` has checked that its integers are those declared.
+    // least the rows' lengths, as CBLAS demands. `enter` has checked that its integers are those declared. The library may be called from
+    // several threads.
     unsafe {
         T::GEMM(
             ROW_MAJOR,

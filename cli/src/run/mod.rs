@@ -164,9 +164,9 @@ fn command<T: Number>(command: &Command, context: Context) -> Result<()> {
         Command::Thin(args) => stein::thin::<T>(args, context),
         Command::Reproduce(args) => reproduce::run::<T>(args, context),
         Command::Random(args) => random::run::<T>(args, context),
+        Command::Bench(args) if args.sweep => sweep::sweep::<T>(args.quick, context),
         Command::Bench(args) => bench::run(args, context),
         Command::Info => info::run(context),
-        Command::Sweep => sweep::sweep::<T>(context),
     }
 }
 

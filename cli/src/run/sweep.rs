@@ -1,14 +1,11 @@
 //! Which backend is the fastest for which shape: the measurement behind the plan.
 
 use super::Context;
-use crate::{
-    Number,
-    error::{Error, Result},
-    from_f64,
-};
+use crate::{Number, error::Result, from_f64, progress::Progress};
 use gibbsite::{Backend, ParamGrad, ReluEnergy, Rows, RowsMut, random::Stream};
 use serde::Serialize;
 use std::{
+    collections::BTreeMap,
     fmt,
     time::{Duration, Instant},
 };
@@ -33,24 +30,19 @@ const BACKENDS: &[Backend] = &[
     Backend::Blas,
 ];
 
-#[derive(Serialize)]
-struct Sweep {
-    dtype: &'static str,
-    isa: &'static str,
-    threads: usize,
-    blas: Option<String>,
-    rows: Vec<Row>,
-}
-
 /// A task at a shape.
 #[derive(Serialize)]
 struct Row {
     task: Task,
+    dtype: &'static str,
+    /// Of the fused kernel; the others choose for themselves.
+    isa: &'static str,
+    threads: usize,
     n: usize,
     d: usize,
     m: usize,
-    /// Seconds of a call by each backend.
-    seconds: Vec<(String, f64)>,
+    /// Of a call, by backend.
+    seconds: BTreeMap<String, f64>,
     /// What the backend `auto` takes.
     plan: String,
     best: String,
@@ -72,25 +64,26 @@ struct Outputs<T> {
     grad: ParamGrad<T>,
 }
 
-/// Times all backends at all shapes, and tells where the plan does not take the fastest.
-pub fn sweep<T: Number>(context: Context) -> Result<()> {
-    let mut rows = Vec::new();
+/// Times all backends at all shapes, or some small ones, and tells where the plan does not take the fastest.
+pub fn sweep<T: Number>(quick: bool, context: Context) -> Result<()> {
+    let most = if quick { 1 << 12 } else { MOST_WORK };
+    let mut shapes = Vec::new();
     for d in COORDINATES {
         for m in NEURONS {
-            for n in SAMPLES.into_iter().filter(|n| n * d * m <= MOST_WORK) {
-                context.voice.message(format_args!("d = {d}, m = {m}, n = {n}"));
-                rows.extend(at_shape::<T>(context, (n, d, m)).map_err(Error::Library)?);
-            }
+            let samples = SAMPLES.into_iter().filter(|n| n * d * m <= most);
+            shapes.extend(samples.map(|n| (n, d, m)));
         }
     }
-    let sweep = Sweep {
-        dtype: context.dtype,
-        isa: context.isa.name(),
-        threads: context.threads,
-        blas: super::blas(),
-        rows,
-    };
-    context.voice.result(&sweep, &sweep)
+    let mut progress = Progress::uneven(shapes.len(), context.voice);
+    let mut rows = Vec::new();
+    for (done, &shape) in shapes.iter().enumerate() {
+        let (n, d, m) = shape;
+        progress.show(done, || format!("n = {n}, d = {d}, m = {m}"));
+        rows.extend(at_shape::<T>(context, shape)?);
+    }
+    progress.show(shapes.len(), || "done");
+    drop(progress);
+    context.voice.result(&rows, Text { context, rows: &rows })
 }
 
 fn at_shape<T: Number>(
@@ -128,23 +121,26 @@ fn at_shape<T: Number>(
                 }
             }
         }
-        let seconds: Vec<_> =
-            BACKENDS.iter().zip(least.iter().map(Duration::as_secs_f64)).collect();
-        let (best, shortest) = *seconds.iter().min_by(|a, b| a.1.total_cmp(&b.1)).expect("some");
-        let plan = auto.path();
-        let planned = seconds.iter().find(|(backend, _)| **backend == plan).expect("built in");
+        let seconds: BTreeMap<_, _> = BACKENDS
+            .iter()
+            .zip(&least)
+            .map(|(backend, time)| (backend.to_string(), time.as_secs_f64()))
+            .collect();
+        let (best, shortest) =
+            seconds.iter().min_by(|a, b| a.1.total_cmp(b.1)).expect("some backend");
+        let plan = auto.path().to_string();
         rows.push(Row {
             task,
+            dtype: context.dtype,
+            isa: context.isa.name(),
+            threads: context.threads,
             n,
             d,
             m,
-            plan: plan.to_string(),
-            best: best.to_string(),
-            ratio: planned.1 / shortest,
-            seconds: seconds
-                .into_iter()
-                .map(|(backend, time)| (backend.to_string(), time))
-                .collect(),
+            best: best.clone(),
+            ratio: seconds[&plan] / shortest,
+            plan,
+            seconds,
         });
     }
     Ok(rows)
@@ -175,33 +171,37 @@ impl fmt::Display for Task {
     }
 }
 
-impl fmt::Display for Sweep {
+struct Text<'a> {
+    context: Context,
+    rows: &'a [Row],
+}
+
+impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { dtype, isa, threads, blas, rows } = self;
-        let blas = blas.as_deref().unwrap_or("none");
+        let Self { context: Context { dtype, isa, threads, .. }, rows } = self;
+        let blas = super::blas().unwrap_or("none".to_owned());
         writeln!(
             f,
-            "{dtype}, fused on {isa}, {threads} threads, BLAS: {blas}; microseconds a call"
+            "{dtype}, fused on {isa}, threads: {threads}, BLAS: {blas}; microseconds a call\n"
         )?;
         write!(f, "{:9} {:>5} {:>4} {:>5}", "task", "n", "d", "m")?;
         for backend in BACKENDS {
-            write!(f, " {:>10}", backend.to_string())?;
+            write!(f, " {backend:>10}")?;
         }
         writeln!(f, "  {:6} {:6} plan/best", "plan", "best")?;
-        for Row { task, n, d, m, seconds, plan, best, ratio } in rows {
+        for Row { task, n, d, m, seconds, plan, best, ratio, .. } in *rows {
             write!(f, "{task:9} {n:5} {d:4} {m:5}")?;
-            for (_, seconds) in seconds {
-                write!(f, " {:10.2}", seconds * 1e6)?;
+            for backend in BACKENDS {
+                write!(f, " {:10.2}", 1e6 * seconds[&backend.to_string()])?;
             }
             let mark = if *ratio > 1.0 + NOISE { "  <" } else { "" };
             writeln!(f, "  {plan:6} {best:6} {ratio:9.2}{mark}")?;
         }
         let off = rows.iter().filter(|row| row.ratio > 1.0 + NOISE).count();
+        let (percent, all) = (100.0 * NOISE, rows.len());
         write!(
             f,
-            "The plan is slower than the best by more than {:.0} % in {off} of {} rows.",
-            100.0 * NOISE,
-            rows.len()
+            "\nThe plan is slower than the best by more than {percent:.0} % in {off} of {all} rows."
         )
     }
 }
@@ -226,12 +226,11 @@ mod tests {
         let rows = at_shape::<f32>(context, (3, 2, 5)).unwrap();
         assert_eq!(rows.len(), 3);
         for row in &rows {
-            let time = |name: &str| row.seconds.iter().find(|time| time.0 == name).unwrap().1;
+            let shortest = row.seconds[&row.best];
             assert_eq!(row.seconds.len(), BACKENDS.len());
-            let shortest = time(&row.best);
-            assert!(row.seconds.iter().all(|time| time.1 >= shortest) && shortest > 0.0);
+            assert!(shortest > 0.0 && row.seconds.values().all(|&time| time >= shortest));
             assert_eq!(row.plan, "fused");
-            assert_eq!(row.ratio, time(&row.plan) / shortest);
+            assert_eq!(row.ratio, row.seconds[&row.plan] / shortest);
         }
     }
 }
