@@ -20,39 +20,12 @@ use gibbsite_kernels::{
     chain::{self, Moving, Rule, Space},
     noise::Streams,
 };
-use std::{
-    env,
-    f64::consts::{FRAC_PI_2, PI, SQRT_2, TAU},
-    sync::OnceLock,
-    time::SystemTime,
-};
+use std::f64::consts::{FRAC_PI_2, PI, SQRT_2, TAU};
 
-// -------------------------------------------------------------------------------------------------
-// Effort and seeds
-// -------------------------------------------------------------------------------------------------
+#[path = "../kernels/tests/support/mod.rs"]
+mod support;
 
-/// One of three values, by `GIBBSITE_TEST_EFFORT`.
-fn by_effort<U>(small: U, normal: U, large: U) -> U {
-    match env::var("GIBBSITE_TEST_EFFORT").as_deref() {
-        Ok("small") => small,
-        Ok("normal") | Err(_) => normal,
-        Ok("large") => large,
-        Ok(other) => panic!("GIBBSITE_TEST_EFFORT={other}: expected small, normal or large"),
-    }
-}
-
-/// What all seeds of this run are made of.
-fn run_seed() -> u64 {
-    static SEED: OnceLock<u64> = OnceLock::new();
-    *SEED.get_or_init(|| match env::var("GIBBSITE_TEST_SEED") {
-        Ok(text) => text.parse().expect("GIBBSITE_TEST_SEED is a number"),
-        Err(_) if by_effort(false, false, true) => {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            now.map_or(1, |now| now.as_secs())
-        }
-        Err(_) => 1,
-    })
-}
+use support::{by_effort, run_seed};
 
 /// Seed number `k` of this run.
 fn seed(k: u64) -> u64 {

@@ -1,24 +1,17 @@
-//! How much is run, on which levels, on how many threads.
+//! What test programs of all crates share: how much is run, from which seed, on which levels, and numbers by their bits.
+#![allow(dead_code, reason = "no program uses everything")]
 
 use gibbsite_kernels::{Isa, Real};
-use std::{
-    env,
-    sync::{
-        OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
-    thread,
-    time::SystemTime,
-};
+use std::{env, iter, sync::OnceLock, time::SystemTime};
 
 /// How much is run, from `GIBBSITE_TEST_EFFORT`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effort {
     /// For emulators.
     Small,
     /// For every commit.
     Normal,
-    /// Everything that can be enumerated, and the largest samples.
+    /// For releases: what can be enumerated, and the largest samples.
     Large,
 }
 
@@ -41,7 +34,7 @@ pub fn by_effort<U>(small: U, normal: U, large: U) -> U {
     }
 }
 
-/// The seed of this run: `GIBBSITE_TEST_SEED`, or a fixed one; a fresh one for large runs.
+/// The seed of this run: `GIBBSITE_TEST_SEED`, or a fixed one; for large runs a fresh one, which is printed.
 pub fn run_seed() -> u64 {
     static SEED: OnceLock<u64> = OnceLock::new();
     *SEED.get_or_init(|| match env::var("GIBBSITE_TEST_SEED") {
@@ -63,10 +56,14 @@ pub fn levels() -> Vec<Isa> {
 
 /// An element type with access to its bits.
 pub trait Float: Real {
+    /// Largest finite value.
+    const MAX: Self;
+
     fn bits(self) -> u64;
     fn from_bits(bits: u64) -> Self;
 
-    /// Bits in which all NaNs are one.
+    /// Bits in which all NaNs are one: which of the many NaNs an operation returns is left open by IEEE 754 and differs between
+    /// instruction sets.
     fn canonical(self) -> u64 {
         if self.to_f64().is_nan() { u64::MAX } else { self.bits() }
     }
@@ -80,6 +77,8 @@ pub trait Float: Real {
 macro_rules! float {
     ($t:ident, $bits:ident) => {
         impl Float for $t {
+            const MAX: Self = $t::MAX;
+
             fn bits(self) -> u64 {
                 self.to_bits().into()
             }
@@ -93,9 +92,19 @@ float!(f32, u32);
 float!(f64, u64);
 
 /// SplitMix64, for inputs of tests.
-pub struct Rng(pub u64);
+#[derive(Clone)]
+pub struct Rng(u64);
 
 impl Rng {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The generator of one test: another sequence for each name and run.
+    pub fn of(name: &str) -> Self {
+        Self(name.bytes().fold(run_seed(), |seed, byte| Self(seed ^ u64::from(byte)).next()))
+    }
+
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
@@ -105,6 +114,24 @@ impl Rng {
     pub fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
+
+    pub fn coin(&mut self) -> bool {
+        self.next() >> 63 == 1
+    }
+
+    pub fn pick<U: Copy>(&mut self, of: &[U]) -> U {
+        of[self.below(of.len())]
+    }
+
+    /// In [-1, 1), a multiple of 2^-23.
+    pub fn uniform(&mut self) -> f64 {
+        (self.next() >> 40) as f64 * 0.5_f64.powi(23) - 1.0
+    }
+
+    /// Mean 0, variance 1, nearly normal.
+    pub fn normal(&mut self) -> f64 {
+        iter::repeat_with(|| self.uniform()).take(3).sum()
+    }
 }
 
 /// The output function of SplitMix64.
@@ -112,45 +139,4 @@ pub fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
-}
-
-/// What threads collect; the order of merging must not matter.
-pub trait Merge: Default + Send {
-    fn merge(&mut self, other: Self);
-}
-
-/// Collects over the items 0 to `count` on all CPUs.
-pub fn parallel<S: Merge>(count: u64, collect: impl Fn(&mut S, u64) + Sync) -> S {
-    let next = AtomicU64::new(0);
-    let work = || {
-        let mut state = S::default();
-        loop {
-            let item = next.fetch_add(1, Ordering::Relaxed);
-            if item >= count {
-                return state;
-            }
-            collect(&mut state, item);
-        }
-    };
-    let mut total = S::default();
-    thread::scope(|scope| {
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        for worker in workers {
-            match worker.join() {
-                Ok(state) => total.merge(state),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-    });
-    total
-}
-
-/// The pair of normals that the next words of a stream make.
-pub fn next_pair<T: Real>(mut word: impl FnMut() -> u64) -> [T; 2] {
-    let first = word();
-    match T::WIDTH {
-        64 => T::pair([first, word()]),
-        _ => T::pair([first & u64::from(u32::MAX), first >> 32]),
-    }
 }
