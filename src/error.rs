@@ -78,6 +78,10 @@ pub enum Error {
     #[error(transparent)]
     Diagnostics(#[from] crate::diagnostics::DiagnosticsError),
 
+    /// A checkpoint that a training run cannot go on from.
+    #[error("the checkpoint does not fit: {0}")]
+    Checkpoint(String),
+
     /// Training left the region where it makes sense.
     #[error(
         "training diverged at iteration {iteration}: {what}; try a smaller learning rate or, by maximum likelihood, another negative phase"

@@ -47,6 +47,7 @@
 
 #![forbid(unsafe_code)]
 
+mod checkpoint;
 mod data;
 pub mod diagnostics;
 mod energy;

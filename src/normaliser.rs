@@ -95,6 +95,14 @@ impl<T: Real> Base<T> {
             )),
         }
     }
+
+    /// Where its draws are.
+    pub(crate) fn domain(&self) -> Domain {
+        match self {
+            Base::Sphere => Domain::Sphere,
+            Base::Gaussian(_) => Domain::Euclidean,
+        }
+    }
 }
 
 /// log Z from `n` independent draws of the base.

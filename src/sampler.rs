@@ -27,6 +27,7 @@
 
 use crate::{
     Backend, Domain, Energy, Error, Real, ReluEnergy, Result, Rows, RowsMut,
+    checkpoint::Checkpoint,
     data::{check_finite, check_on_sphere},
     normaliser::{Base, base_samples},
     parallel,
@@ -35,7 +36,7 @@ use crate::{
 use gibbsite_kernels::{
     ShapeError,
     chain::{self, Moving, Rule, Space},
-    noise::Streams,
+    noise::{STREAMS, Streams},
 };
 
 /// Chains per work item: whole register tiles of every instruction set, whole groups of streams.
@@ -318,6 +319,39 @@ impl<T: Real> Chains<T> {
         Rows::new(&self.x, self.chains, self.dim).expect("sized when made")
     }
 
+    pub(crate) fn save(&self, checkpoint: &mut Checkpoint) {
+        checkpoint.put_reals("chains.x", self.x.iter().map(|x| x.to_f64()));
+        checkpoint.put_reals("chains.velocity", self.velocity.iter().map(|v| v.to_f64()));
+        checkpoint.put_reals("chains.step", [self.step]);
+        checkpoint.put_counts("chains.restarts", [self.restarts]);
+        let state = |c: usize| self.streams[c / STREAMS].state(c % STREAMS);
+        checkpoint.put_counts("chains.streams", (0..self.chains).flat_map(state));
+    }
+
+    /// Goes on where chains of the same options were saved.
+    pub(crate) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let x = checkpoint.reals("chains.x", self.x.len())?;
+        check_points(
+            "the chains of the checkpoint",
+            Rows::new(&x, self.chains, self.dim)?,
+            self.domain,
+        )?;
+        self.x = x;
+        self.velocity = checkpoint.reals("chains.velocity", self.velocity.len())?;
+        self.set_step(checkpoint.reals("chains.step", 1)?[0])?;
+        self.restarts = checkpoint.counts("chains.restarts", 1)?[0];
+        let states = checkpoint.counts("chains.streams", 4 * self.chains)?;
+        for (stream, state) in states.as_chunks().0.iter().enumerate() {
+            if *state == [0; 4] {
+                return Err(Error::Checkpoint(format!(
+                    "stream {stream} of the chains is all zeros"
+                )));
+            }
+            self.streams[stream / STREAMS].set_state(stream % STREAMS, *state);
+        }
+        Ok(())
+    }
+
     /// The step size.
     pub fn step(&self) -> f64 {
         self.step
@@ -587,7 +621,7 @@ impl<T: Real> Chains<T> {
             .chunks_mut(block * d)
             .zip(moves.score.chunks_mut(block * d))
             .zip(velocity.chunks_mut(block * d))
-            .zip(self.streams.chunks_mut(block / gibbsite_kernels::noise::STREAMS))
+            .zip(self.streams.chunks_mut(block / STREAMS))
             .zip(moves.potential.chunks_mut(block))
             .zip(moves.log_ratio.chunks_mut(block).zip(moves.accepted.chunks_mut(block)))
             .collect();
@@ -714,7 +748,7 @@ fn blocks<'a, T: Real>(
         .zip(velocity.chunks_mut(block * d))
         .zip(energy.chunks_mut(block))
         .zip(ln_uniform.chunks_mut(block))
-        .zip(streams.chunks_mut(block / gibbsite_kernels::noise::STREAMS))
+        .zip(streams.chunks_mut(block / STREAMS))
         .map(|(((((x, score), velocity), energy), ln_uniform), streams)| {
             let n = energy.len();
             let moving = Moving {
@@ -801,6 +835,21 @@ impl<T: Real> IndependenceMetropolis<T> {
     /// The current states, one row a chain.
     pub fn states(&self) -> Rows<'_, T> {
         Rows::new(&self.x, self.chains, self.x.len() / self.chains).expect("sized when made")
+    }
+
+    pub(crate) fn save(&self, checkpoint: &mut Checkpoint) {
+        checkpoint.put_reals("chains.x", self.x.iter().map(|x| x.to_f64()));
+        checkpoint.put_counts("chains.proposals", [self.proposals]);
+    }
+
+    /// Goes on where chains of the same options were saved.
+    pub(crate) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let x = checkpoint.reals("chains.x", self.x.len())?;
+        let points = Rows::new(&x, self.chains, self.x.len() / self.chains)?;
+        check_points("the chains of the checkpoint", points, self.base.domain())?;
+        self.x = x;
+        self.proposals = checkpoint.counts("chains.proposals", 1)?[0];
+        Ok(())
     }
 
     /// Makes `steps` proposals to every chain; returns the mean acceptance.

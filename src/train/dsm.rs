@@ -3,7 +3,7 @@
 //! Score matching itself asks for the Laplacian of f, which for ReLU energies lives on the creases alone: formulas that look at
 //! points miss it and are minimised by scores of 0. Here derivatives fall on the noise.
 
-use super::ksd::scores;
+use super::{Checkpoint, ksd::scores};
 use crate::{ParamGrad, Real, ReluEnergy, Result, Rows, random::Stream};
 
 /// `½ E|σ s(x + σξ) + ξ|²` over the data and Gaussian ξ, one for each point and iteration.
@@ -42,6 +42,15 @@ impl<T: Real> Dsm<T> {
         let residual = Rows::new(&residual, x.rows(), d)?;
         model.score_vjp(Rows::new(&noisy, x.rows(), d)?, residual, &mut self.grad)?;
         Ok(&self.grad)
+    }
+
+    pub(super) fn save(&self, checkpoint: &mut Checkpoint) {
+        checkpoint.put_counts("noise.iteration", [self.iteration]);
+    }
+
+    pub(super) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        self.iteration = checkpoint.counts("noise.iteration", 1)?[0];
+        Ok(())
     }
 
     pub(super) fn loss(&self, model: &ReluEnergy<T>, x: Rows<'_, T>) -> Result<f64> {

@@ -1,6 +1,6 @@
 //! The gradient of the likelihood: data on one side, the model's own samples on the other.
 
-use super::{Optimiser, TrainOptions};
+use super::{Checkpoint, Optimiser, TrainOptions};
 use crate::{
     Domain, Energy, Error, ParamGrad, Real, ReluEnergy, Result, Rows, RowsMut,
     normaliser::{self, Base, LogZ, Method},
@@ -197,10 +197,7 @@ impl<T: Real> Gradient<T> {
                 let log_z = normaliser::importance_sampling(model, size, self.seed, bank)?;
                 if auto && log_z.ess < LEAST_ESS {
                     let start = log_z.resample(DEFAULT_CHAINS, self.seed);
-                    let chains =
-                        chains_from(model, Rows::new(&start, DEFAULT_CHAINS, d)?, self.seed)?;
-                    let (steps, refresh) = (DEFAULT_STEPS, Refresh::Base(0.0));
-                    self.negative = Negative::Chains { chains, steps, refresh };
+                    self.leave_bank(model, &start)?;
                     return self.at(model);
                 }
                 self.x.extend_from_slice(&log_z.points);
@@ -252,6 +249,50 @@ impl<T: Real> Gradient<T> {
         Ok(&self.grad)
     }
 
+    pub(super) fn save(&self, checkpoint: &mut Checkpoint) {
+        checkpoint.put_counts("negative.iteration", [self.iteration]);
+        checkpoint.put_reals("negative.acceptance", [self.acceptance.0, self.acceptance.1 as f64]);
+        match &self.negative {
+            Negative::Bank { .. } => {}
+            Negative::Independence { chains, .. } => chains.save(checkpoint),
+            Negative::Chains { chains, .. } => chains.save(checkpoint),
+            Negative::Jarzynski(walkers) => walkers.save(checkpoint),
+        }
+    }
+
+    pub(super) fn restore(&mut self, model: &ReluEnergy<T>, checkpoint: &Checkpoint) -> Result<()> {
+        self.iteration = checkpoint.counts("negative.iteration", 1)?[0];
+        let acceptance = checkpoint.reals("negative.acceptance", 2)?;
+        self.acceptance = (acceptance[0], acceptance[1] as usize);
+        if let Negative::Bank { auto: true, .. } = self.negative
+            && checkpoint.reals.contains_key("chains.x")
+        {
+            // The run had left the bank.
+            let start = normaliser::base_samples(
+                Base::of(model)?,
+                DEFAULT_CHAINS,
+                model.dim(),
+                self.seed,
+                CHAIN_START_STREAMS,
+            );
+            self.leave_bank(model, &start)?;
+        }
+        match &mut self.negative {
+            Negative::Bank { .. } => Ok(()),
+            Negative::Independence { chains, .. } => chains.restore(checkpoint),
+            Negative::Chains { chains, .. } => chains.restore(checkpoint),
+            Negative::Jarzynski(walkers) => walkers.restore(checkpoint),
+        }
+    }
+
+    /// Goes on with chains that start at these points.
+    fn leave_bank(&mut self, model: &ReluEnergy<T>, start: &[T]) -> Result<()> {
+        let chains = chains_from(model, Rows::new(start, DEFAULT_CHAINS, model.dim())?, self.seed)?;
+        let (steps, refresh) = (DEFAULT_STEPS, Refresh::Base(0.0));
+        self.negative = Negative::Chains { chains, steps, refresh };
+        Ok(())
+    }
+
     /// Mean acceptance since the last call.
     pub(super) fn take_acceptance(&mut self) -> Option<f64> {
         let (sum, count) = std::mem::take(&mut self.acceptance);
@@ -291,6 +332,27 @@ impl<T: Real> Jarzynski<T> {
         let log_weights = energy.iter().map(|f| -(model.beta() * *f).to_f64()).collect();
         let (before, alpha) = (Vec::new(), Vec::new());
         Ok(Self { chains, log_weights, before, alpha, seed, resampled: 0 })
+    }
+
+    fn save(&self, checkpoint: &mut Checkpoint) {
+        self.chains.save(checkpoint);
+        checkpoint.put_reals("jarzynski.log_weights", self.log_weights.iter().copied());
+        checkpoint.put_reals("jarzynski.before", self.before.iter().map(|x| x.to_f64()));
+        checkpoint.put_reals("jarzynski.alpha", self.alpha.iter().copied());
+        checkpoint.put_counts("jarzynski.resampled", [self.resampled]);
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        self.chains.restore(checkpoint)?;
+        let n = self.log_weights.len();
+        self.log_weights = checkpoint.reals("jarzynski.log_weights", n)?;
+        // Before the first move there is nothing to weigh.
+        let moved = checkpoint.reals.get("jarzynski.alpha").is_some_and(|alpha| !alpha.is_empty());
+        let d = self.chains.states().cols();
+        self.before = checkpoint.reals("jarzynski.before", if moved { n * d } else { 0 })?;
+        self.alpha = checkpoint.reals("jarzynski.alpha", if moved { n } else { 0 })?;
+        self.resampled = checkpoint.counts("jarzynski.resampled", 1)?[0];
+        Ok(())
     }
 
     /// α(x, y) under a model.

@@ -2,178 +2,26 @@
 
 mod dsm;
 mod f1sd;
+mod history;
 mod ksd;
 mod mle;
 mod optimiser;
+mod options;
 
+pub use crate::checkpoint::Checkpoint;
+pub use history::Record;
 pub use mle::NegativePhase;
 pub use optimiser::Optimiser;
+pub use options::{Estimator, Regime, TrainOptions};
 
 use crate::{
-    Backend, Domain, Error, Isa, Real, ReluEnergy, Result, Rows,
+    Domain, Error, Isa, Real, ReluEnergy, Result, Rows,
     data::{check_finite, check_on_sphere, dot},
     monitor,
     normaliser::{self, LogZ},
     random::Stream,
-    stein::Statistic,
 };
-
-/// Which parameters are trained (Domingo-Enrich et al. 2021, section 3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Regime {
-    /// Active: neurons and outer weights, the ball of F1. Starts from small Gaussian parameters.
-    #[default]
-    F1,
-    /// Lazy: outer weights only, over random neurons, the ball of F2. Starts from f = 0.
-    F2,
-}
-
-impl std::fmt::Display for Regime {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Regime::F1 => "f1",
-            Regime::F2 => "f2",
-        })
-    }
-}
-
-/// What is made small (Domingo-Enrich et al. 2021, section 3).
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Estimator {
-    /// The cross-entropy `E_data[f] + log Z`, whose gradient is `E_data[∂f] - E_model[∂f]`.
-    MaximumLikelihood {
-        /// How the second expectation is estimated.
-        negative: NegativePhase,
-    },
-    /// KSD² between the data and the model, which needs neither log Z nor samples: of the Gaussian kernel on the sphere, of the inverse
-    /// multiquadric with exponent -½ in R^d. Costs about 10 n² d flops and memory of the order of n·d.
-    Ksd {
-        /// Bandwidth in units of the data; 1 on the sphere, as in the paper, and the base scale times √d in R^d, if
-        /// absent.
-        bandwidth: Option<f64>,
-        /// V-statistics by default. U-statistics are unbiased, but a model can make that of its training data as negative as it likes:
-        /// choose the iterate by validation, and decay weights.
-        statistic: Statistic,
-    },
-    /// Denoising score matching in R^d (Vincent 2011): half the mean square of σ s(x + σξ) + ξ at noisy data. It fits the law of
-    /// noisy data, needs neither log Z nor samples, and costs no more than the scores. Other forms of score matching are not offered: a
-    /// ReLU energy's second derivatives are on its creases, where no point ever is, and without them the best scores are 0.
-    Denoising {
-        /// σ, in units of the data; 0.3 base scales if absent.
-        noise: Option<f64>,
-    },
-    /// The squared F1 Stein discrepancy, on the sphere: the suprema are over single neurons, found by a search in a bank of directions.
-    F1Sd,
-}
-
-impl Default for Estimator {
-    fn default() -> Self {
-        Estimator::MaximumLikelihood { negative: NegativePhase::Auto }
-    }
-}
-
-impl std::fmt::Display for Estimator {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Estimator::MaximumLikelihood { .. } => "mle",
-            Estimator::Ksd { .. } => "ksd",
-            Estimator::Denoising { .. } => "dsm",
-            Estimator::F1Sd => "f1sd",
-        })
-    }
-}
-
-/// Options of a training run.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TrainOptions {
-    /// What is made small.
-    pub estimator: Estimator,
-    /// Active or lazy.
-    pub regime: Regime,
-    /// Domain of the data and the model.
-    pub domain: Domain,
-    /// Number of neurons m.
-    pub neurons: usize,
-    /// How parameters are moved.
-    pub optimiser: Optimiser,
-    /// Gradient steps.
-    pub iterations: usize,
-    /// Iterations without a better validation cross-entropy after which training ends; never, if absent.
-    pub patience: Option<usize>,
-    /// Step size l of the outer weights at the start; it decays as l / (1 + t/200), or l / (1 + t/100) for the F1 Stein discrepancy.
-    /// If absent, 0.05 (F1) or 0.5 (F2), for denoising 0.1 or 1, for the F1 Stein discrepancy 1 or 2.5. The neurons' step is 100 times larger, 25
-    /// times for the F1 Stein discrepancy. Both are scaled by m, so that they do not depend on it. Adam's is 0.02 if absent, with the
-    /// same decay; L-BFGS finds its own.
-    pub learning_rate: Option<f64>,
-    /// Weight decay of all trained parameters.
-    pub weight_decay: f64,
-    /// Variance of the initial parameters in the active regime (0.1 in the paper's experiments): small values let neurons
-    /// condense on few directions, large ones keep them near where they started.
-    pub initial_variance: f64,
-    /// Whether neurons have biases.
-    pub bias: bool,
-    /// Scale s of the Gaussian base measure in R^d; the root mean square of the training data if absent.
-    pub base_scale: Option<f64>,
-    /// Iterations between evaluations.
-    pub evaluate_every: usize,
-    /// Seed of everything random.
-    pub seed: u64,
-    /// Instruction-set level.
-    pub isa: Isa,
-    /// Backend of the energies.
-    pub backend: Backend,
-}
-
-impl Default for TrainOptions {
-    fn default() -> Self {
-        Self {
-            estimator: Estimator::default(),
-            regime: Regime::F1,
-            domain: Domain::Sphere,
-            neurons: 500,
-            optimiser: Optimiser::default(),
-            iterations: 600,
-            patience: None,
-            learning_rate: None,
-            weight_decay: 0.0,
-            initial_variance: 0.1,
-            bias: false,
-            base_scale: None,
-            evaluate_every: 10,
-            seed: 0,
-            isa: Isa::best(),
-            backend: Backend::Auto,
-        }
-    }
-}
-
-/// One evaluation during training. Cross-entropies are in nats, relative to the base probability (see [`normaliser`]): 0 is
-/// the base itself, smaller is better.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Record {
-    /// Steps taken so far.
-    pub iteration: usize,
-    /// Mean of β f + log Z over the training data.
-    pub train_cross_entropy: f64,
-    /// The same over the validation data: what the iterate is chosen by, whatever the estimator.
-    pub validation_cross_entropy: f64,
-    /// What the estimator makes small, on the training data: the cross-entropy, or a squared discrepancy, in R^d in units in which
-    /// the norm of draws of the base is about 1. KSD² of at most 5000 points, F1-SD² of at most 2000.
-    pub train_loss: f64,
-    /// The same on the validation data.
-    pub validation_loss: f64,
-    /// Estimate of log Z.
-    pub log_z: f64,
-    /// Its standard error.
-    pub log_z_se: f64,
-    /// Effective sample size behind it.
-    pub ess: f64,
-    /// (1/m) Σ_j |w_j| |(θ_j, b_j)|.
-    pub f1_norm: f64,
-    /// Acceptance rate of the negative phase's chains since the last record, where there are chains that accept.
-    pub acceptance: Option<f64>,
-}
+use options::check_options;
 
 /// A trained model.
 #[derive(Clone, Debug)]
@@ -202,81 +50,272 @@ pub fn fit<T: Real>(
     options: &TrainOptions,
     mut observe: impl FnMut(&Record, &ReluEnergy<T>) -> Result<()>,
 ) -> Result<Trained<T>> {
-    check_options(options)?;
-    for (what, x) in [("training data", train), ("validation data", validation)] {
-        check_data(what, x, train.cols(), options.domain)?;
+    let mut training = Training::new(train, validation, options)?;
+    while let Some((record, model)) = training.next_evaluation()? {
+        observe(&record, &model)?;
     }
-    // In R^d we train in units in which draws of the base have a norm of about 1, as on the sphere, so
-    // that the same step sizes serve both, and convert at the border.
-    let unit = match options.domain {
-        Domain::Sphere => T::ONE,
-        Domain::Euclidean => {
-            T::from_f64(base_scale(train, options)? * (train.cols() as f64).sqrt())
+    Ok(training.finish().expect("the first iterate is evaluated"))
+}
+
+/// A training run, from one evaluation to the next: what [`fit`] does, for callers who want to stop in between, keep a
+/// [`Checkpoint`], or look at the best iterate before the end.
+///
+/// ```
+/// use gibbsite::{Rows, teacher::Teacher, train::{Training, TrainOptions}};
+///
+/// let teacher = Teacher::<f64>::named("j1w10", 5, 0)?;
+/// let (train, validation) = (teacher.sample(300, 0, 0)?, teacher.sample(300, 0, 1)?);
+/// let (train, validation) = (Rows::new(&train, 300, 5)?, Rows::new(&validation, 300, 5)?);
+/// let options = TrainOptions { neurons: 50, iterations: 30, ..TrainOptions::default() };
+///
+/// let mut training = Training::new(train, validation, &options)?;
+/// training.next_evaluation()?;
+/// training.next_evaluation()?;
+/// let checkpoint = training.checkpoint();
+///
+/// let mut later = Training::resume(train, validation, &options, &checkpoint)?;
+/// while training.next_evaluation()?.is_some() {}
+/// while later.next_evaluation()?.is_some() {}
+/// assert_eq!(training.history(), later.history());
+/// # Ok::<(), gibbsite::Error>(())
+/// ```
+pub struct Training<T: Real> {
+    options: TrainOptions,
+    /// In R^d we train in units in which draws of the base have a norm of about 1, as on the sphere, so that the same step
+    /// sizes serve both, and convert at the border.
+    unit: T,
+    train: Vec<T>,
+    validation: Vec<T>,
+    model: ReluEnergy<T>,
+    objective: Objective<T>,
+    optimiser: optimiser::State,
+    evaluation: Evaluation<T>,
+    /// Steps taken.
+    iteration: usize,
+    history: Vec<Record>,
+    best: Option<(Record, ReluEnergy<T>)>,
+}
+
+impl<T: Real> Training<T> {
+    /// A run at its start; arguments and errors are those of [`fit`].
+    ///
+    /// # Errors
+    /// For data that are empty, not finite or off the sphere, and options out of range.
+    pub fn new(
+        train: Rows<'_, T>,
+        validation: Rows<'_, T>,
+        options: &TrainOptions,
+    ) -> Result<Self> {
+        check_options(options)?;
+        for (what, x) in [("training data", train), ("validation data", validation)] {
+            check_data(what, x, train.cols(), options.domain)?;
         }
-    };
-    let scaled = |x: Rows<'_, T>| -> Vec<T> { x.iter().flatten().map(|&x| x / unit).collect() };
-    let (train_data, validation_data) = (scaled(train), scaled(validation));
-    let validation = Rows::new(&validation_data, validation.rows(), validation.cols())?;
-    let d = train.cols();
-    let mut model = initial_model(d, options)?;
-    let train = Rows::new(&train_data, train.rows(), d)?;
-    let mut objective = Objective::new(&model, train, unit.to_f64(), options)?;
-    let mut optimiser = optimiser::State::new(options)?;
-    let mut evaluation = Evaluation::new(options.seed);
-    let mut history: Vec<Record> = Vec::new();
-    let mut best: Option<(Record, ReluEnergy<T>)> = None;
-    for iteration in 0..=options.iterations {
-        let due = iteration % options.evaluate_every == 0 || iteration == options.iterations;
-        if due {
-            let log_z = evaluation.log_z(&model)?;
-            let cross_entropies = [train, validation].map(|x| cross_entropy(&model, x, &log_z));
-            let [train_cross_entropy, validation_cross_entropy] = cross_entropies;
-            let (train_cross_entropy, validation_cross_entropy) =
-                (train_cross_entropy?, validation_cross_entropy?);
-            let acceptance = objective.take_acceptance();
-            // First, since a discrepancy of a model that has diverged may overflow.
-            guard(iteration, train_cross_entropy, acceptance, d)?;
-            let record = Record {
-                iteration,
-                train_cross_entropy,
-                validation_cross_entropy,
-                train_loss: objective.loss(&model, train)?.unwrap_or(train_cross_entropy),
-                validation_loss: objective
-                    .loss(&model, validation)?
-                    .unwrap_or(validation_cross_entropy),
-                log_z: log_z.value,
-                log_z_se: log_z.std_error,
-                ess: log_z.ess,
-                f1_norm: monitor::f1_norm(&in_units_of(&model, unit)?),
-                acceptance,
-            };
-            let rescaled = in_units_of(&model, unit)?;
-            observe(&record, &rescaled)?;
-            let better = best.as_ref().is_none_or(|(best, _)| {
-                record.validation_cross_entropy < best.validation_cross_entropy
-            });
-            if better {
-                best = Some((record.clone(), rescaled));
-            }
-            history.push(record);
-            let stale = best.as_ref().map_or(0, |(best, _)| iteration - best.iteration);
-            if options.patience.is_some_and(|patience| stale >= patience) {
-                break;
-            }
+        let d = train.cols();
+        let unit = match options.domain {
+            Domain::Sphere => T::ONE,
+            Domain::Euclidean => T::from_f64(base_scale(train, options)? * (d as f64).sqrt()),
+        };
+        let scaled = |x: Rows<'_, T>| -> Vec<T> { x.iter().flatten().map(|&x| x / unit).collect() };
+        let (train, validation) = (scaled(train), scaled(validation));
+        let model = initial_model(d, options)?;
+        let points = Rows::new(&train, train.len() / d, d)?;
+        Ok(Self {
+            objective: Objective::new(&model, points, unit.to_f64(), options)?,
+            optimiser: optimiser::State::new(options)?,
+            evaluation: Evaluation::new(options.seed),
+            options: options.clone(),
+            unit,
+            train,
+            validation,
+            model,
+            iteration: 0,
+            history: Vec::new(),
+            best: None,
+        })
+    }
+
+    /// A run that goes on from a checkpoint of one with the same data and options. Only the numbers of iterations and of those to wait for a better
+    /// one, the instruction set and the backend may differ: a run that ended can be prolonged.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and [`Error::Checkpoint`] if it is of another run or damaged.
+    pub fn resume(
+        train: Rows<'_, T>,
+        validation: Rows<'_, T>,
+        options: &TrainOptions,
+        checkpoint: &Checkpoint,
+    ) -> Result<Self> {
+        let mut run = Self::new(train, validation, options)?;
+        if checkpoint.counts("run", 1)?[0] != run.identity() {
+            return Err(Error::Checkpoint("it is of a run with other data or options".to_owned()));
         }
-        if iteration < options.iterations {
-            let gradient = |model: &ReluEnergy<T>| objective.gradient(model).cloned();
-            let moved = optimiser.step(&mut model, iteration, options, gradient);
-            moved.map_err(|error| match error {
-                Error::NonFinite { what, .. } => {
-                    Error::Diverged { iteration, what: format!("{what} is no longer finite") }
+        run.iteration = checkpoint.size("iteration")?;
+        run.history = checkpoint.history()?;
+        if run.history.last().is_none_or(|last| last.iteration != run.iteration) {
+            return Err(Error::Checkpoint("its history has another end".to_owned()));
+        }
+        let restored = |name: &str, model: &mut ReluEnergy<T>| {
+            let part = |part, len| checkpoint.reals::<T>(&format!("{name}.{part}"), len);
+            let (w, theta) =
+                (part("w", model.w().len())?, part("theta", model.w().len() * train.cols())?);
+            let bias = model.bias().map(|bias| part("bias", bias.len())).transpose()?;
+            model.update_parameters(|to_w, to_theta, to_bias| {
+                to_w.copy_from_slice(&w);
+                to_theta.copy_from_slice(&theta);
+                if let (Some(to_bias), Some(bias)) = (to_bias, bias) {
+                    to_bias.copy_from_slice(&bias);
                 }
-                error => error,
-            })?;
-        }
+            })
+        };
+        let mut best = in_units_of(&run.model, run.unit)?;
+        restored("model", &mut run.model)?;
+        restored("best", &mut best)?;
+        run.best = run.history.iter().fold(None, better).map(|record| (record.clone(), best));
+        run.objective.restore(&run.model, checkpoint)?;
+        let parameters = match options.regime {
+            Regime::F1 => run.model.w().len() * (train.cols() + 1 + usize::from(options.bias)),
+            Regime::F2 => run.model.w().len(),
+        };
+        run.optimiser.restore(checkpoint, parameters)?;
+        Ok(run)
     }
-    let (best, model) = best.expect("the first iterate is evaluated");
-    Ok(Trained { model, best, history })
+
+    /// What [`resume`](Self::resume) goes on from.
+    pub fn checkpoint(&self) -> Checkpoint {
+        let mut checkpoint = Checkpoint::default();
+        checkpoint.put_counts("run", [self.identity()]);
+        checkpoint.put_counts("iteration", [self.iteration as u64]);
+        checkpoint.put_history(&self.history);
+        let best = self.best.as_ref().map(|(_, model)| ("best", model));
+        for (name, model) in best.into_iter().chain([("model", &self.model)]) {
+            let mut put = |part, values: &[T]| {
+                checkpoint.put_reals(&format!("{name}.{part}"), values.iter().map(|x| x.to_f64()));
+            };
+            put("w", model.w());
+            put("theta", model.theta().as_slice());
+            if let Some(bias) = model.bias() {
+                put("bias", bias);
+            }
+        }
+        self.objective.save(&mut checkpoint);
+        self.optimiser.save(&mut checkpoint);
+        checkpoint
+    }
+
+    /// Tells runs apart: a hash (FNV-1a) of data and options, but for those that may change.
+    fn identity(&self) -> u64 {
+        let free = TrainOptions::default();
+        let options = TrainOptions {
+            iterations: free.iterations,
+            patience: free.patience,
+            isa: Isa::Scalar,
+            backend: free.backend,
+            ..self.options.clone()
+        };
+        let text = format!("{} {options:?} {}", std::any::type_name::<T>(), self.train.len());
+        let data = self.train.iter().chain(&self.validation);
+        let bytes = data.flat_map(|x| x.to_f64().to_bits().to_le_bytes());
+        text.into_bytes().into_iter().chain(bytes).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
+    }
+
+    /// Trains up to the next evaluation, the first of which is of the initial model; nothing when the run has ended.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] when parameters or the cross-entropy blow up; what was found before stays.
+    pub fn next_evaluation(&mut self) -> Result<Option<(Record, ReluEnergy<T>)>> {
+        if let Some(last) = self.history.last() {
+            let best = self.best.as_ref().map_or(0, |(best, _)| best.iteration);
+            let patience = self.options.patience.unwrap_or(usize::MAX);
+            if self.iteration >= self.options.iterations || last.iteration - best >= patience {
+                return Ok(None);
+            }
+            let every = self.options.evaluate_every;
+            let next = (self.iteration / every + 1).saturating_mul(every);
+            while self.iteration < next.min(self.options.iterations) {
+                self.step()?;
+            }
+        }
+        let (record, model) = self.evaluate()?;
+        if better(self.best.as_ref().map(|(best, _)| best), &record) == Some(&record) {
+            self.best = Some((record.clone(), model.clone()));
+        }
+        self.history.push(record.clone());
+        Ok(Some((record, model)))
+    }
+
+    fn step(&mut self) -> Result<()> {
+        let Self { model, objective, optimiser, iteration, options, .. } = self;
+        let gradient = |model: &ReluEnergy<T>| objective.gradient(model).cloned();
+        optimiser.step(model, *iteration, options, gradient).map_err(|error| match error {
+            Error::NonFinite { what, .. } => {
+                let what = format!("{what} is no longer finite");
+                Error::Diverged { iteration: *iteration, what }
+            }
+            error => error,
+        })?;
+        self.iteration += 1;
+        Ok(())
+    }
+
+    fn evaluate(&mut self) -> Result<(Record, ReluEnergy<T>)> {
+        let Self { model, objective, iteration, .. } = self;
+        let d = model.dim();
+        let log_z = self.evaluation.log_z(model)?;
+        let [train, validation] =
+            [&self.train, &self.validation].map(|x| Rows::new(x, x.len() / d, d));
+        let (train, validation) = (train?, validation?);
+        let train_cross_entropy = cross_entropy(model, train, &log_z)?;
+        let validation_cross_entropy = cross_entropy(model, validation, &log_z)?;
+        let acceptance = objective.take_acceptance();
+        // First, since a discrepancy of a model that has diverged may overflow.
+        guard(*iteration, train_cross_entropy, acceptance, d)?;
+        let rescaled = in_units_of(model, self.unit)?;
+        let record = Record {
+            iteration: *iteration,
+            train_cross_entropy,
+            validation_cross_entropy,
+            train_loss: objective.loss(model, train)?.unwrap_or(train_cross_entropy),
+            validation_loss: objective.loss(model, validation)?.unwrap_or(validation_cross_entropy),
+            log_z: log_z.value,
+            log_z_se: log_z.std_error,
+            ess: log_z.ess,
+            f1_norm: monitor::f1_norm(&rescaled),
+            acceptance,
+        };
+        Ok((record, rescaled))
+    }
+
+    /// All records so far, in order.
+    pub fn history(&self) -> &[Record] {
+        &self.history
+    }
+
+    /// The best iterate so far.
+    pub fn best(&self) -> Option<(&Record, &ReluEnergy<T>)> {
+        self.best.as_ref().map(|(record, model)| (record, model))
+    }
+
+    /// The model that training starts from.
+    ///
+    /// # Errors
+    /// None for options that [`new`](Self::new) took.
+    pub fn initial_model(&self) -> Result<ReluEnergy<T>> {
+        in_units_of(&initial_model(self.model.dim(), &self.options)?, self.unit)
+    }
+
+    /// The best iterate with the history; nothing before the first evaluation.
+    pub fn finish(self) -> Option<Trained<T>> {
+        let history = self.history;
+        self.best.map(|(best, model)| Trained { model, best, history })
+    }
+}
+
+/// The record that is chosen of two, the first of equals.
+fn better<'a>(best: Option<&'a Record>, next: &'a Record) -> Option<&'a Record> {
+    let loss = |record: &Record| record.validation_cross_entropy;
+    best.filter(|best| loss(best) <= loss(next)).or(Some(next))
 }
 
 /// What an estimator has to offer.
@@ -342,6 +381,22 @@ impl<T: Real> Objective<T> {
             Objective::Ksd(ksd) => ksd.loss(model, x).map(Some),
             Objective::Denoising(dsm) => dsm.loss(model, x).map(Some),
             Objective::F1Sd(f1sd) => f1sd.loss(model, x).map(Some),
+        }
+    }
+
+    fn save(&self, checkpoint: &mut Checkpoint) {
+        match self {
+            Objective::MaximumLikelihood(gradient) => gradient.save(checkpoint),
+            Objective::Denoising(dsm) => dsm.save(checkpoint),
+            Objective::Ksd(_) | Objective::F1Sd(_) => {}
+        }
+    }
+
+    fn restore(&mut self, model: &ReluEnergy<T>, checkpoint: &Checkpoint) -> Result<()> {
+        match self {
+            Objective::MaximumLikelihood(gradient) => gradient.restore(model, checkpoint),
+            Objective::Denoising(dsm) => dsm.restore(checkpoint),
+            Objective::Ksd(_) | Objective::F1Sd(_) => Ok(()),
         }
     }
 
@@ -479,34 +534,6 @@ fn base_scale<T: Real>(train: Rows<'_, T>, options: &TrainOptions) -> Result<f64
         return Err(Error::parameter("base scale", "positive and finite", scale));
     }
     Ok(scale)
-}
-
-fn check_options(options: &TrainOptions) -> Result<()> {
-    if options.neurons == 0 {
-        return Err(Error::Zero { what: "the number of neurons" });
-    }
-    if options.evaluate_every == 0 {
-        return Err(Error::Zero { what: "the number of iterations between evaluations" });
-    }
-    if let Some(rate) = options.learning_rate
-        && !(rate > 0.0 && rate.is_finite())
-    {
-        return Err(Error::parameter("learning rate", "positive and finite", rate));
-    }
-    if !(options.weight_decay >= 0.0 && options.weight_decay.is_finite()) {
-        let got = options.weight_decay;
-        return Err(Error::parameter("weight decay", "finite and not negative", got));
-    }
-    if !(options.initial_variance > 0.0 && options.initial_variance.is_finite()) {
-        let got = options.initial_variance;
-        return Err(Error::parameter("initial variance", "positive and finite", got));
-    }
-    if options.domain == Domain::Sphere
-        && let Some(scale) = options.base_scale
-    {
-        return Err(Error::parameter("base scale", "absent on the sphere", scale));
-    }
-    Ok(())
 }
 
 fn check_data<T: Real>(

@@ -1,6 +1,6 @@
 //! Steps of the parameters by their gradients.
 
-use super::{Estimator, Regime, TrainOptions};
+use super::{Checkpoint, Estimator, Regime, TrainOptions};
 use crate::{Error, ParamGrad, Real, ReluEnergy, Result};
 use std::collections::VecDeque;
 
@@ -44,6 +44,35 @@ impl State {
             }
             Optimiser::Lbfgs => State::Lbfgs(Lbfgs::default()),
         })
+    }
+
+    pub(super) fn save(&self, checkpoint: &mut Checkpoint) {
+        match self {
+            State::GradientDescent(_) => {}
+            State::Adam { moments, steps, .. } => {
+                checkpoint.put_counts("adam.steps", [u64::from(steps.unsigned_abs())]);
+                let [first, second] = moments.clone().unwrap_or_default();
+                checkpoint.put_reals("adam.first", first);
+                checkpoint.put_reals("adam.second", second);
+            }
+            State::Lbfgs(lbfgs) => lbfgs.save(checkpoint),
+        }
+    }
+
+    /// For a model with this number of trained parameters.
+    pub(super) fn restore(&mut self, checkpoint: &Checkpoint, parameters: usize) -> Result<()> {
+        match self {
+            State::GradientDescent(_) => {}
+            State::Adam { moments, steps, .. } => {
+                *steps = checkpoint.size("adam.steps")?.try_into().unwrap_or(i32::MAX);
+                if *steps > 0 {
+                    let moment = |name| checkpoint.reals(name, parameters);
+                    *moments = Some([moment("adam.first")?, moment("adam.second")?]);
+                }
+            }
+            State::Lbfgs(lbfgs) => lbfgs.restore(checkpoint, parameters)?,
+        }
+        Ok(())
     }
 
     /// Moves the model's parameters once; `gradient` is the loss's.
@@ -165,6 +194,28 @@ impl Lbfgs {
     const TRIALS: usize = 30;
     /// Share of the slope at the start that ends a search.
     const SLOPE: f64 = 0.1;
+
+    fn save(&self, checkpoint: &mut Checkpoint) {
+        let joined = |k: usize| self.pairs.iter().flat_map(move |pair| pair[k].iter().copied());
+        checkpoint.put_reals("lbfgs.steps", joined(0));
+        checkpoint.put_reals("lbfgs.changes", joined(1));
+        checkpoint.put_reals("lbfgs.gradient", self.gradient.iter().flatten().copied());
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint, parameters: usize) -> Result<()> {
+        let len = |name| checkpoint.reals.get(name).map_or(0, Vec::len);
+        let pairs = len("lbfgs.steps") / parameters;
+        let [steps, changes] = ["lbfgs.steps", "lbfgs.changes"]
+            .map(|name| checkpoint.reals::<f64>(name, pairs * parameters));
+        let (steps, changes) = (steps?, changes?);
+        let pairs = steps.chunks(parameters).zip(changes.chunks(parameters));
+        self.pairs = pairs.map(|(step, change)| [step.to_vec(), change.to_vec()]).collect();
+        self.gradient = match len("lbfgs.gradient") {
+            0 => None,
+            _ => Some(checkpoint.reals("lbfgs.gradient", parameters)?),
+        };
+        Ok(())
+    }
 
     fn step<T: Real>(
         &mut self,

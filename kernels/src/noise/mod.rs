@@ -60,6 +60,17 @@ impl<T: Real> Streams<T> {
     pub fn state(&self, i: usize) -> [u64; 4] {
         self.state.map(|words| words[slot::<T>(i)])
     }
+
+    /// Puts stream `i` where `state` was read. All zeros are no state of the generator: it never leaves them.
+    ///
+    /// # Panics
+    /// If `i` is not below [`STREAMS`] or all words are 0.
+    pub fn set_state(&mut self, i: usize, state: [u64; 4]) {
+        assert!(state != [0; 4], "all words of a state are 0");
+        for (words, word) in self.state.iter_mut().zip(state) {
+            words[slot::<T>(i)] = word;
+        }
+    }
 }
 
 /// Where the state of stream `i` is. Lanes of `f32` take the words of even streams from one register and
