@@ -295,7 +295,7 @@ impl Law for Gaussian {
 
 /// Independent draws of N(0, diag(variances)).
 fn gaussian(variances: &[f64], n: usize, seed: u64) -> Vec<f64> {
-    let mut x = base_samples(Base::Gaussian(1.0), n, variances.len(), seed, 0);
+    let mut x = base_samples(Base::Gaussian(1.0), n, variances.len(), seed, 0).unwrap();
     for x in x.chunks_exact_mut(variances.len()) {
         x.iter_mut().zip(variances).for_each(|(x, variance)| *x *= variance.sqrt());
     }
@@ -872,7 +872,7 @@ fn free_chains_go_as_far_as_the_step_says() {
     }
     for dim in [2, 3, 5] {
         let sphere = VonMisesFisher { kappa: 0.0, dim };
-        let start = base_samples(Base::Sphere, n, dim, seed(107), 0);
+        let start = base_samples(Base::Sphere, n, dim, seed(107), 0).unwrap();
         for (name, sampler, length) in samplers() {
             let after = walk(sampler.seed(seed(108)), &Plain(&sphere), &start)(1);
             let cosines = start.chunks(dim).zip(after.chunks(dim)).map(|(x, y)| dot(x, y));
@@ -943,7 +943,7 @@ fn hamiltonian_ratio_is_that_of_mala() {
         for h in [0.05, 0.3] {
             let step = f64::sqrt(2.0 * h);
             let rule = Rule::Hamiltonian { step, drifts: 1 };
-            let x = base_samples(base, n, dim, seed(110), dim as u64);
+            let x = base_samples(base, n, dim, seed(110), dim as u64).unwrap();
             let (potential, score) = evaluate(&x);
             let (mut y, mut velocity) = (x.clone(), vec![0.0; n * dim]);
             let (mut start, mut end, mut ln_uniform) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);

@@ -38,7 +38,7 @@ struct Input<'a> {
 /// A view is made exactly if it lies within its slice, as integers that do not overflow say.
 fn views(rows: usize, cols: usize, stride: usize) {
     let mut data = [1_u8; 64];
-    let (n, d, step) = (rows as i128, cols as i128, stride as i128);
+    let (n, d, step) = (rows as u128, cols as u128, stride as u128);
     let end = if n == 0 { 0 } else { (n - 1) * step + d };
     let fits = d <= step && end <= 64;
     let strided = Rows::with_stride(&data, rows, cols, stride);

@@ -17,35 +17,32 @@ struct Claim {
 
 impl Claim {
     /// The index behind the last value.
-    fn end(self) -> i128 {
+    fn end(self) -> u128 {
         match self.rows {
             0 => 0,
-            rows => (rows as i128 - 1) * self.stride as i128 + self.cols as i128,
+            rows => (rows as u128 - 1) * self.stride as u128 + self.cols as u128,
         }
     }
 
     fn fits(self) -> bool {
-        self.stride >= self.cols && self.end() <= self.len as i128
+        self.stride >= self.cols && self.end() <= self.len as u128
     }
 
     fn fills(self) -> bool {
-        self.rows as i128 * self.cols as i128 == self.len as i128
+        self.rows as u128 * self.cols as u128 == self.len as u128
     }
 }
 
 /// Small, around where products of two overflow, or anything.
 fn size(rng: &mut Rng) -> usize {
-    let near = |rng: &mut Rng, value: usize| value.wrapping_add(rng.below(5)).wrapping_sub(2);
-    match rng.below(6) {
-        0 | 1 => rng.below(70),
-        2 => near(rng, 1 << rng.below(64)),
-        3 => {
-            let size = [1, 2, 4, 8][rng.below(4)];
-            near(rng, rng.pick(&[isize::MAX as usize, usize::MAX]) / size)
-        }
-        4 => near(rng, usize::MAX / (1 + rng.below(70))),
-        _ => rng.next() as usize >> rng.below(64),
-    }
+    let value = match rng.below(6) {
+        0 | 1 => return rng.below(70),
+        2 => return rng.next() as usize >> rng.below(64),
+        3 => 1 << rng.below(64),
+        4 => rng.pick(&[isize::MAX as usize, usize::MAX]) / rng.pick(&[1, 2, 4, 8]),
+        _ => usize::MAX / (1 + rng.below(70)),
+    };
+    value.wrapping_add(rng.below(5)).wrapping_sub(2)
 }
 
 fn claim(rng: &mut Rng) -> Claim {
@@ -54,7 +51,7 @@ fn claim(rng: &mut Rng) -> Claim {
     let mut claim = Claim { rows, cols, stride, len };
     // At the edge of what is accepted.
     if rng.coin() {
-        let edge = if rng.coin() { claim.end() } else { rows as i128 * cols as i128 };
+        let edge = if rng.coin() { claim.end() } else { rows as u128 * cols as u128 };
         claim.len = usize::try_from(edge).unwrap_or(len).wrapping_add(rng.below(3)).wrapping_sub(1);
     }
     claim
