@@ -262,10 +262,10 @@ impl<T: Real> Training<T> {
     fn evaluate(&mut self) -> Result<(Record, ReluEnergy<T>)> {
         let Self { model, objective, iteration, .. } = self;
         let d = model.dim();
-        let log_z = self.evaluation.log_z(model).map_err(|error| Error::Diverged {
-            iteration: *iteration,
-            what: error.to_string(),
-        })?;
+        let log_z = self
+            .evaluation
+            .log_z(model)
+            .map_err(|error| Error::Diverged { iteration: *iteration, what: error.to_string() })?;
         let [train, validation] =
             [&self.train, &self.validation].map(|x| Rows::new(x, x.len() / d, d));
         let (train, validation) = (train?, validation?);
