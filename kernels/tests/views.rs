@@ -4,6 +4,7 @@
 mod support;
 
 use gibbsite_kernels::{Rows, RowsMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use support::{Rng, by_effort};
 
 /// Rows, columns and distance of rows over a slice of some length.
@@ -79,6 +80,7 @@ fn check(claim: Claim) {
     let strided = RowsMut::with_stride(data, rows, cols, stride);
     assert_eq!(strided.is_ok(), claim.fits(), "{claim:?}");
     if let Ok(mut view) = strided {
+        assert_eq!((view.rows(), view.cols(), view.stride()), (rows, cols, stride));
         if rows > 0 {
             assert_eq!(view.row_mut(rows - 1).len(), cols, "{claim:?}");
             let [last] = view.rows_mut::<1>(rows - 1);
@@ -137,4 +139,42 @@ fn rows_are_where_the_model_has_them() {
             assert_eq!(value, if inside { at + len } else { at });
         }
     }
+}
+
+#[test]
+fn what_is_outside_is_a_panic() {
+    let data = [0; 12];
+    let view = Rows::with_stride(&data, 3, 2, 4).unwrap();
+    assert_eq!(view.stride(), 4);
+    let refused = |f: &dyn Fn() -> usize| catch_unwind(AssertUnwindSafe(f)).is_err();
+    assert!(refused(&|| view.row(3).len()));
+    for (start, count) in [(2, 2), (4, 0), (usize::MAX, 2), (2, usize::MAX)] {
+        assert!(refused(&|| view.range(start, count).rows()), "rows {start}, {count}");
+    }
+    for (start, count) in [(1, 2), (3, 0), (usize::MAX, 2), (1, usize::MAX)] {
+        assert!(refused(&|| view.columns(start, count).cols()), "columns {start}, {count}");
+    }
+    let refused = |f: fn(RowsMut<'_, i32>) -> usize| {
+        refused(&|| f(RowsMut::with_stride(&mut [0; 12], 3, 2, 4).unwrap()))
+    };
+    assert!(refused(|mut view| view.row_mut(3).len()));
+    assert!(refused(|mut view| view.rows_mut::<2>(2)[0].len()));
+    assert!(refused(|view| view.split_at_row(4).0.rows()));
+    assert!(refused(|view| view.into_blocks(0).count()));
+}
+
+#[test]
+fn complaints_have_what_was_expected_and_what_came() {
+    let message = |rows, cols, stride| {
+        Rows::with_stride(&[0; 12], rows, cols, stride).unwrap_err().to_string()
+    };
+    assert_eq!(message(3, 5, 4), "row stride: expected at least 5 (the columns), got 4");
+    assert_eq!(
+        message(3, 2, 6),
+        "row-major matrix: expected room for 3 rows of 2 with stride 6, got a slice of length 12"
+    );
+    assert_eq!(
+        Rows::new(&[0; 12], 5, 2).unwrap_err().to_string(),
+        "row-major matrix: expected 5 x 2 values, got 12"
+    );
 }
