@@ -29,6 +29,7 @@ use crate::{
     Backend, Domain, Energy, Error, Real, ReluEnergy, Result, Rows, RowsMut,
     checkpoint::Checkpoint,
     data::{check_finite, check_on_sphere, try_zeros},
+    error::number,
     normaliser::{Base, base_samples},
     parallel,
     random::Stream,
@@ -165,7 +166,7 @@ impl<'a, T: Real> Sampler<'a, T> {
                 if let Some((low, high)) = bounds
                     && !(low < high)
                 {
-                    let got = format!("{low} and {high}");
+                    let got = format!("{} and {}", number(low), number(high));
                     return Err(Error::parameter("bounds", "a lower and a higher number", got));
                 }
             }

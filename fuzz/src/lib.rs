@@ -4,6 +4,13 @@ use gibbsite::{Energy, Error, Real, ReluEnergy, Result, Rows, RowsMut};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use std::{iter::Cycle, slice::Iter};
 
+/// Allocations that no memory can hold fail under the address sanitizer, as they do elsewhere, instead of ending the process.
+// SAFETY: the sanitizer declares this function for programs to define, and reads the string that it returns.
+#[unsafe(no_mangle)]
+pub extern "C" fn __asan_default_options() -> *const std::ffi::c_char {
+    c"allocator_may_return_null=1".as_ptr()
+}
+
 /// An element type with access to its bits.
 pub trait Float: Real {
     fn from_bits(bits: u64) -> Self;
