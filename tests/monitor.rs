@@ -367,6 +367,16 @@ fn gradient_flow_of_the_stein_discrepancy_conserves_the_imbalance() {
     drift_is_of_first_order(run(0.1), run(0.05));
 }
 
+/// Found by fuzzing: a weight of 0 times a norm whose square overflows was NaN.
+#[test]
+fn norms_overflow_no_earlier_than_they_must() {
+    let theta = [3e200, 4e200, 1.0, 0.0];
+    let model = ReluEnergy::new(Rows::new(&theta, 2, 2).unwrap(), &[0.0, 2.0]).unwrap();
+    assert_eq!((monitor::f1_norm(&model), monitor::lipschitz(&model)), (1.0, 1.0));
+    let model = ReluEnergy::new(Rows::new(&theta, 2, 2).unwrap(), &[2.0, 0.0]).unwrap();
+    close(monitor::f1_norm(&model) / 5e200, 1.0, 1e-15);
+}
+
 #[test]
 fn bad_input_is_refused() {
     let model = model::<f64>(5, 3, true, Backend::Auto);
