@@ -372,9 +372,9 @@ fn gradient_flow_of_the_stein_discrepancy_conserves_the_imbalance() {
 fn norms_overflow_no_earlier_than_they_must() {
     let theta = [3e200, 4e200, 1.0, 0.0];
     let model = ReluEnergy::new(Rows::new(&theta, 2, 2).unwrap(), &[0.0, 2.0]).unwrap();
-    assert_eq!((monitor::f1_norm(&model), monitor::lipschitz(&model)), (1.0, 1.0));
+    assert_eq!((f1_norm(&model), lipschitz(&model)), (1.0, 1.0));
     let model = ReluEnergy::new(Rows::new(&theta, 2, 2).unwrap(), &[2.0, 0.0]).unwrap();
-    close(monitor::f1_norm(&model) / 5e200, 1.0, 1e-15);
+    close(f1_norm(&model) / 5e200, 1.0, 1e-15);
 }
 
 #[test]
