@@ -46,6 +46,19 @@ pub(crate) fn check_tangential<T: Real>(x: Rows<'_, T>, score: Rows<'_, T>) -> R
     Ok(())
 }
 
+/// `rows`·`cols` zeros.
+///
+/// # Errors
+/// If memory cannot hold them; `what` names the rows.
+pub(crate) fn try_zeros<T: Real>(what: &'static str, rows: usize, cols: usize) -> Result<Vec<T>> {
+    let too_many = || Error::parameter(what, "few enough for memory", rows);
+    let len = rows.checked_mul(cols).ok_or_else(too_many)?;
+    let mut zeros = Vec::new();
+    zeros.try_reserve_exact(len).map_err(|_| too_many())?;
+    zeros.resize(len, T::ZERO);
+    Ok(zeros)
+}
+
 /// x·y by one chain of fused multiply-adds.
 pub(crate) fn dot<T: Real>(x: &[T], y: &[T]) -> T {
     x.iter().zip(y).fold(T::ZERO, |sum, (&x, &y)| gibbsite_kernels::Real::mul_add(x, y, sum))

@@ -43,7 +43,8 @@ pub enum Error {
 
     /// A point that should lie on the unit sphere and does not.
     #[error(
-        "row {row} of {what} has norm {norm}, not 1 as on the unit sphere: normalise the rows first"
+        "row {row} of {what} has norm {}, not 1 as on the unit sphere: normalise the rows first",
+        number(norm)
     )]
     OffSphere {
         /// Which array.
@@ -66,7 +67,10 @@ pub enum Error {
     },
 
     /// A Markov chain ran away.
-    #[error("chain {chain} is no longer finite after steps of size {step}: try a smaller step")]
+    #[error(
+        "chain {chain} is no longer finite after steps of size {}: try a smaller step",
+        number(step)
+    )]
     ChainDiverged {
         /// The chain, counted from 0.
         chain: usize,
@@ -108,11 +112,15 @@ impl Error {
         expected: &'static str,
         got: impl ToString,
     ) -> Self {
-        let mut got = got.to_string();
-        // Numbers are written out in full, up to hundreds of zeros.
-        if let (25.., Ok(number)) = (got.len(), got.parse::<f64>()) {
-            got = format!("{number:e}");
-        }
-        Self::Parameter { what, expected, got }
+        Self::Parameter { what, expected, got: number(got) }
+    }
+}
+
+/// Numbers are written out in full, unless that takes up to hundreds of zeros.
+pub(crate) fn number(value: impl ToString) -> String {
+    let text = value.to_string();
+    match (text.len(), text.parse::<f64>()) {
+        (25.., Ok(value)) => format!("{value:e}"),
+        _ => text,
     }
 }

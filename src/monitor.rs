@@ -13,8 +13,11 @@ use gibbsite_kernels::{ShapeError, relu::Gate};
 
 /// (1/m) Σ_j |w_j| |(θ_j, b_j)|: the F1 or path norm.
 pub fn f1_norm<T: Real>(model: &ReluEnergy<T>) -> f64 {
-    let norm = |(w, theta, b): (f64, Vec<f64>, f64)| w.abs() * (dot(&theta, &theta) + b * b).sqrt();
-    neurons(model).map(norm).sum::<f64>() / model.neurons() as f64
+    let of_neuron = |(w, mut theta, b): (f64, Vec<f64>, f64)| {
+        theta.push(b);
+        w.abs() * norm(&theta)
+    };
+    neurons(model).map(of_neuron).sum::<f64>() / model.neurons() as f64
 }
 
 /// √((1/m) Σ_j w_j²): the norm in F2, where neurons are fixed.
@@ -302,7 +305,14 @@ fn wide<T: Real>(values: &[T]) -> Vec<f64> {
 }
 
 fn norm(v: &[f64]) -> f64 {
-    dot(v, v).sqrt()
+    let norm = dot(v, v).sqrt();
+    if norm.is_finite() {
+        return norm;
+    }
+    // Squares overflow before the norm does.
+    let largest = v.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+    let scaled: Vec<f64> = v.iter().map(|x| x / largest).collect();
+    largest * dot(&scaled, &scaled).sqrt()
 }
 
 fn check_points<T: Real>(model: &ReluEnergy<T>, x: Rows<'_, T>) -> Result<()> {

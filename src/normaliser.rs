@@ -6,7 +6,7 @@
 
 use crate::{
     Domain, Error, Isa, Real, ReluEnergy, Result, Rows, RowsMut,
-    data::dot,
+    data::{dot, try_zeros},
     parallel,
     random::Stream,
     sampler::{Chains, Sampler, Start},
@@ -45,8 +45,17 @@ pub enum Method {
 ///
 /// A bank is identified by (seed, bank); row i comes from a stream of its own in it, so it does not depend on `n` or the number of
 /// threads.
-pub fn base_samples<T: Real>(base: Base<T>, n: usize, d: usize, seed: u64, bank: u64) -> Vec<T> {
-    let mut x = vec![T::ZERO; n * d];
+///
+/// # Errors
+/// If memory cannot hold them.
+pub fn base_samples<T: Real>(
+    base: Base<T>,
+    n: usize,
+    d: usize,
+    seed: u64,
+    bank: u64,
+) -> Result<Vec<T>> {
+    let mut x = try_zeros("number of draws", n, d)?;
     let block = parallel::rows_per_item(n, 256, STREAMS);
     let items = x.chunks_mut((block * d).max(1)).enumerate().collect();
     parallel::for_each(items, |(b, x): (usize, &mut [T]), _| {
@@ -67,7 +76,7 @@ pub fn base_samples<T: Real>(base: Base<T>, n: usize, d: usize, seed: u64, bank:
             }
         }
     });
-    x
+    Ok(x)
 }
 
 /// A base probability that can be sampled.
@@ -108,21 +117,21 @@ impl<T: Real> Base<T> {
 /// log Z from `n` independent draws of the base.
 ///
 /// # Errors
-/// If the model has no base probability or `n` is 0.
+/// If the model has no base probability, `n` is 0 or beyond memory, or energies overflow.
 pub fn importance_sampling<T: Real>(
     model: &ReluEnergy<T>,
     n: usize,
     seed: u64,
     bank: u64,
 ) -> Result<LogZ<T>> {
-    let points = base_samples(Base::of(model)?, n, model.dim(), seed, bank);
+    let points = base_samples(Base::of(model)?, n, model.dim(), seed, bank)?;
     from_base_samples(model, points)
 }
 
 /// log Z from points drawn from the base beforehand.
 ///
 /// # Errors
-/// If there are no points.
+/// If there are no points, or energies overflow.
 pub(crate) fn from_base_samples<T: Real>(model: &ReluEnergy<T>, points: Vec<T>) -> Result<LogZ<T>> {
     let n = points.len() / model.dim();
     let mut energy = vec![T::ZERO; n];
@@ -139,7 +148,7 @@ pub(crate) fn from_base_samples<T: Real>(model: &ReluEnergy<T>, points: Vec<T>) 
 /// size is tuned on the way by the acceptance rate of all chains together.
 ///
 /// # Errors
-/// If the model has no base probability, or a count is 0.
+/// If the model has no base probability, a count is 0 or beyond memory, or energies overflow.
 pub fn annealed<T: Real>(
     model: &ReluEnergy<T>,
     chains: usize,
@@ -194,7 +203,7 @@ fn forward<T: Real>(
         return Err(Error::Zero { what: "the number of chains and of temperatures" });
     }
     let (d, base) = (model.dim(), Base::of(model)?);
-    let start = base_samples(base, chains, d, seed, bank);
+    let start = base_samples(base, chains, d, seed, bank)?;
     let scale = match base {
         Base::Sphere => 1.0 / d as f64,
         Base::Gaussian(scale) => scale.to_f64() * scale.to_f64(),
@@ -241,7 +250,7 @@ fn anneal<T: Real>(
 /// [`annealed`].
 ///
 /// # Errors
-/// If the model has no base probability.
+/// If the model has no base probability, or energies overflow.
 pub fn log_z<T: Real>(model: &ReluEnergy<T>, seed: u64) -> Result<LogZ<T>> {
     let direct = importance_sampling(model, 100_000, seed, NORMALISER_STREAMS)?;
     if direct.ess >= 1_000.0 {
@@ -260,6 +269,11 @@ pub(crate) fn weigh<T>(log_weights: Vec<f64>, points: Vec<T>, method: Method) ->
         return Err(Error::Zero { what: "the number of points behind log Z" });
     }
     let max = log_weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    // Infinite energies are points of no weight, unless all are.
+    if !max.is_finite() || log_weights.iter().any(|weight| weight.is_nan()) {
+        let expected = "numbers (parameters are too large)";
+        return Err(Error::parameter("energies behind log Z", expected, -max));
+    }
     let mut weights: Vec<f64> = log_weights.iter().map(|&w| libm::exp(w - max)).collect();
     let sum: f64 = weights.iter().sum();
     weights.iter_mut().for_each(|weight| *weight /= sum);

@@ -28,7 +28,8 @@
 use crate::{
     Domain, Energy, Error, Real, ReluEnergy, Result, Rows, RowsMut,
     checkpoint::Checkpoint,
-    data::{check_finite, check_on_sphere},
+    data::{check_finite, check_on_sphere, try_zeros},
+    error::number,
     normaliser::{Base, base_samples},
     parallel,
     random::Stream,
@@ -150,8 +151,8 @@ impl<'a, T: Real> Sampler<'a, T> {
     /// Makes the chains.
     ///
     /// # Errors
-    /// If options are out of range or do not suit the energy's domain, or starting points are not finite or not in the
-    /// domain.
+    /// If options are out of range or do not suit the energy's domain, starting points are not finite or not in the
+    /// domain, or there are more chains than memory holds.
     pub fn build<E: Energy<T> + ?Sized>(self, energy: &E) -> Result<Chains<T>> {
         let (d, domain) = (energy.dim(), energy.domain());
         let sphere = domain == Domain::Sphere;
@@ -165,7 +166,7 @@ impl<'a, T: Real> Sampler<'a, T> {
                 if let Some((low, high)) = bounds
                     && !(low < high)
                 {
-                    let got = format!("{low} and {high}");
+                    let got = format!("{} and {}", number(low), number(high));
                     return Err(Error::parameter("bounds", "a lower and a higher number", got));
                 }
             }
@@ -197,14 +198,18 @@ impl<'a, T: Real> Sampler<'a, T> {
         }
         let x = match (self.start, domain) {
             (Start::Random, Domain::Sphere) => {
-                base_samples(Base::Sphere, chains, d, self.seed, START_STREAMS)
+                base_samples(Base::Sphere, chains, d, self.seed, START_STREAMS)?
             }
             (Start::Random, Domain::Euclidean) => {
                 let scale = energy.as_relu().and_then(ReluEnergy::base_scale).unwrap_or(T::ONE);
-                base_samples(Base::Gaussian(scale), chains, d, self.seed, START_STREAMS)
+                base_samples(Base::Gaussian(scale), chains, d, self.seed, START_STREAMS)?
             }
             (Start::Gaussian(scale), Domain::Euclidean) => {
-                base_samples(Base::Gaussian(scale), chains, d, self.seed, START_STREAMS)
+                if !(scale >= T::ZERO && scale.to_f64().is_finite()) {
+                    let expected = "not negative and finite";
+                    return Err(Error::parameter("scale of the start", expected, scale));
+                }
+                base_samples(Base::Gaussian(scale), chains, d, self.seed, START_STREAMS)?
             }
             (Start::Gaussian(_), Domain::Sphere) => {
                 return Err(Error::parameter("start", "on the sphere", "a Gaussian"));
@@ -214,7 +219,11 @@ impl<'a, T: Real> Sampler<'a, T> {
                     return Err(ShapeError::new("columns of the start", d, points.cols()).into());
                 }
                 check_points("the start", points, domain)?;
-                (0..chains).flat_map(|c| points.row(c % points.rows())).copied().collect()
+                let mut x = try_zeros("number of chains", chains, d)?;
+                for (c, x) in x.chunks_exact_mut(d).enumerate() {
+                    x.copy_from_slice(points.row(c % points.rows()));
+                }
+                x
             }
         };
         let scale = match self.preconditioner {
@@ -652,9 +661,9 @@ impl<T: Real> Chains<T> {
             Rule::Hamiltonian { drifts, .. } => (true, drifts),
             _ => (false, 1),
         };
-        let keeps_velocity = !self.velocity.is_empty();
-        let mut velocity = std::mem::take(&mut self.velocity);
-        velocity.resize(n * d, T::ZERO);
+        // Rules that keep no velocity want a place for it.
+        let mut own = vec![T::ZERO; if self.velocity.is_empty() { n * d } else { 0 }];
+        let velocity = if own.is_empty() { &mut self.velocity } else { &mut own };
         let (mut start, mut end) = (vec![T::ZERO; n], vec![T::ZERO; n]);
         let mut ln_uniform = vec![T::ZERO; n];
         let mut potential = vec![T::ZERO; n];
@@ -670,7 +679,7 @@ impl<T: Real> Chains<T> {
                 let items = blocks(
                     &mut self.x,
                     &moves.score,
-                    &mut velocity,
+                    velocity,
                     kinetic,
                     &mut ln_uniform,
                     &mut self.streams,
@@ -690,7 +699,7 @@ impl<T: Real> Chains<T> {
             let items = blocks(
                 &mut self.x,
                 &moves.score,
-                &mut velocity,
+                velocity,
                 &mut end,
                 &mut ln_uniform,
                 &mut self.streams,
@@ -714,9 +723,6 @@ impl<T: Real> Chains<T> {
                     moves.score[row.clone()].copy_from_slice(&old_score[row]);
                 }
             }
-        }
-        if keeps_velocity {
-            self.velocity = velocity;
         }
         Ok(())
     }
@@ -826,7 +832,7 @@ impl<T: Real> IndependenceMetropolis<T> {
             return Err(Error::Zero { what: "the number of chains" });
         }
         let base = Base::of(model)?;
-        let x = base_samples(base, chains, model.dim(), seed, PROPOSAL_STREAMS);
+        let x = base_samples(base, chains, model.dim(), seed, PROPOSAL_STREAMS)?;
         Ok(Self { x, chains, base, seed, proposals: 1 })
     }
 
@@ -863,7 +869,7 @@ impl<T: Real> IndependenceMetropolis<T> {
         for _ in 0..steps {
             let number = PROPOSAL_STREAMS + self.proposals;
             self.proposals += 1;
-            let y = base_samples(self.base, n, d, self.seed, number);
+            let y = base_samples(self.base, n, d, self.seed, number)?;
             model.energy(Rows::new(&y, n, d)?, &mut next)?;
             let mut decisions = Stream::new(self.seed, number);
             for c in 0..n {

@@ -75,7 +75,7 @@ impl<T: Real> Teacher<T> {
             if samples.len() == n * d {
                 break;
             }
-            let x = normaliser::base_samples(Base::Sphere, BATCH, d, seed, streams + batch);
+            let x = normaliser::base_samples(Base::Sphere, BATCH, d, seed, streams + batch)?;
             self.model.energy(Rows::new(&x, BATCH, d)?, &mut energy)?;
             let mut stream = Stream::new(seed, streams + batch);
             for (x, f) in x.chunks_exact(d).zip(&energy) {
@@ -95,7 +95,7 @@ impl<T: Real> Teacher<T> {
     /// If the dimensions differ.
     pub fn kl_to(&self, student: &ReluEnergy<T>, n: usize, seed: u64) -> Result<f64> {
         let d = self.model.dim();
-        let points = normaliser::base_samples(Base::Sphere, n, d, seed, KL_STREAMS);
+        let points = normaliser::base_samples(Base::Sphere, n, d, seed, KL_STREAMS)?;
         let q = normaliser::from_base_samples(student, points.clone())?.weights;
         let p = normaliser::from_base_samples(&self.model, points)?.weights;
         // KL = E_p[log p - log q] over the points, p and q their normalised weights.

@@ -5,6 +5,8 @@ mod common;
 use common::{BACKENDS, model, normals};
 use gibbsite::{
     Backend, Domain, Energy, Error, ReluEnergy, Rows, RowsMut, normaliser,
+    sampler::{Sampler, Start},
+    stein::SteinKernel,
     teacher::Teacher,
     train::{TrainOptions, fit},
 };
@@ -129,6 +131,45 @@ fn points_off_the_sphere_are_reported() {
     let error =
         message(model.score(Rows::new(&x, 2, 2).unwrap(), RowsMut::new(&mut score, 2, 2).unwrap()));
     assert!(error.starts_with("row 1 of x has norm 1.08"), "{error}");
+}
+
+/// Found by fuzzing: numbers were written out in full, with hundreds of digits.
+#[test]
+fn messages_are_short() {
+    let flat = model::<f64>(4, 2, false, Backend::Auto);
+    let based = flat.clone().with_base_scale(1.0).unwrap();
+    let sphere = flat.clone().with_domain(Domain::Sphere).unwrap();
+    let far = [1e150, 0.0];
+    let far = Rows::new(&far, 1, 2).unwrap();
+    let sampler = Sampler::<f64>::ula(1e300);
+    let asymmetric = [1.0, 1e-300, -1e300, 1.0];
+    let asymmetric = Rows::new(&asymmetric, 2, 2).unwrap();
+    for message in [
+        message(sampler.clone().build(&based).unwrap().run(&based, 9)),
+        message(sampler.bounds(1e300, -1e300).build(&flat)),
+        message(sphere.potential_score(far, Some(&mut [0.0]), None)),
+        message(SteinKernel::imq(1.0, -0.5).unwrap().with_metric(asymmetric)),
+        message(flat.clone().with_beta(-1e300)),
+    ] {
+        assert!(message.len() < 150, "{message}");
+    }
+}
+
+#[test]
+fn energies_that_overflow_have_no_normaliser() {
+    let theta = [1e30, -1e30_f32];
+    let model = ReluEnergy::new(Rows::new(&theta, 2, 1).unwrap(), &[1e30, -1e30]).unwrap();
+    let model = model.with_base_scale(1.0).unwrap();
+    assert!(message(normaliser::importance_sampling(&model, 50, 0, 0)).contains("log Z"));
+}
+
+#[test]
+fn a_start_has_a_finite_scale() {
+    let model = model::<f64>(4, 2, false, Backend::Auto);
+    for scale in [f64::NAN, f64::INFINITY, -1.0] {
+        let sampler = Sampler::mala(0.1).start(Start::Gaussian(scale));
+        assert!(message(sampler.build(&model)).starts_with("scale of the start must be"));
+    }
 }
 
 #[test]

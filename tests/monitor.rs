@@ -250,7 +250,7 @@ fn the_trace_is_that_of_the_hessian_of_the_likelihood() {
     let teacher = Teacher::<f64>::named("j4w7.5", 4, 0).unwrap();
     let teacher = teacher.model().clone().with_beta(0.8).unwrap();
     let n = 3000;
-    let base = normaliser::base_samples(normaliser::Base::Sphere, n, 4, 0, 0);
+    let base = normaliser::base_samples(normaliser::Base::Sphere, n, 4, 0, 0).unwrap();
     let x = Rows::new(&base, n, 4).unwrap();
     let energy = |model: &ReluEnergy<f64>| {
         let mut energy = vec![0.0; n];
@@ -327,7 +327,7 @@ fn gradient_flow_of_the_likelihood_conserves_the_imbalance() {
     let (d, m, data, bank) = (4, 20, 200, 500);
     let teacher = Teacher::<f64>::named("j1w10", d, 0).unwrap();
     let mut x = teacher.sample(data, 0, 0).unwrap();
-    x.extend(normaliser::base_samples::<f64>(normaliser::Base::Sphere, bank, d, 0, 0));
+    x.extend(normaliser::base_samples::<f64>(normaliser::Base::Sphere, bank, d, 0, 0).unwrap());
     let n = data + bank;
     let x = Rows::new(&x, n, d).unwrap();
     for bias in [false, true] {
@@ -367,6 +367,16 @@ fn gradient_flow_of_the_stein_discrepancy_conserves_the_imbalance() {
     };
     let run = |step| drift(&start, step, 20.0, gradient);
     drift_is_of_first_order(run(0.1), run(0.05));
+}
+
+/// Found by fuzzing: a weight of 0 times a norm whose square overflows was NaN.
+#[test]
+fn norms_overflow_no_earlier_than_they_must() {
+    let theta = [3e200, 4e200, 1.0, 0.0];
+    let model = ReluEnergy::new(Rows::new(&theta, 2, 2).unwrap(), &[0.0, 2.0]).unwrap();
+    assert_eq!((f1_norm(&model), lipschitz(&model)), (1.0, 1.0));
+    let model = ReluEnergy::new(Rows::new(&theta, 2, 2).unwrap(), &[2.0, 0.0]).unwrap();
+    close(f1_norm(&model) / 5e200, 1.0, 1e-15);
 }
 
 #[test]

@@ -128,8 +128,9 @@ fn training_does_not_depend_on_threads() {
 
 #[test]
 fn base_samples_do_not_depend_on_threads_or_on_how_many_follow() {
-    let draw =
-        |threads, n| on_threads(threads, || base_samples::<f32>(Base::Gaussian(2.0), n, 3, 5, 100));
+    let draw = |threads, n| {
+        on_threads(threads, || base_samples::<f32>(Base::Gaussian(2.0), n, 3, 5, 100).unwrap())
+    };
     let expected = draw(1, 5000);
     assert_eq!(draw(4, 5000), expected);
     assert_eq!(draw(2, 1500), expected[..1500 * 3]);

@@ -20,39 +20,12 @@ use gibbsite_kernels::{
     chain::{self, Moving, Rule, Space},
     noise::Streams,
 };
-use std::{
-    env,
-    f64::consts::{FRAC_PI_2, PI, SQRT_2, TAU},
-    sync::OnceLock,
-    time::SystemTime,
-};
+use std::f64::consts::{FRAC_PI_2, PI, SQRT_2, TAU};
 
-// -------------------------------------------------------------------------------------------------
-// Effort and seeds
-// -------------------------------------------------------------------------------------------------
+#[path = "../kernels/tests/support/mod.rs"]
+mod support;
 
-/// One of three values, by `GIBBSITE_TEST_EFFORT`.
-fn by_effort<U>(small: U, normal: U, large: U) -> U {
-    match env::var("GIBBSITE_TEST_EFFORT").as_deref() {
-        Ok("small") => small,
-        Ok("normal") | Err(_) => normal,
-        Ok("large") => large,
-        Ok(other) => panic!("GIBBSITE_TEST_EFFORT={other}: expected small, normal or large"),
-    }
-}
-
-/// What all seeds of this run are made of.
-fn run_seed() -> u64 {
-    static SEED: OnceLock<u64> = OnceLock::new();
-    *SEED.get_or_init(|| match env::var("GIBBSITE_TEST_SEED") {
-        Ok(text) => text.parse().expect("GIBBSITE_TEST_SEED is a number"),
-        Err(_) if by_effort(false, false, true) => {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            now.map_or(1, |now| now.as_secs())
-        }
-        Err(_) => 1,
-    })
-}
+use support::{by_effort, run_seed};
 
 /// Seed number `k` of this run.
 fn seed(k: u64) -> u64 {
@@ -322,7 +295,7 @@ impl Law for Gaussian {
 
 /// Independent draws of N(0, diag(variances)).
 fn gaussian(variances: &[f64], n: usize, seed: u64) -> Vec<f64> {
-    let mut x = base_samples(Base::Gaussian(1.0), n, variances.len(), seed, 0);
+    let mut x = base_samples(Base::Gaussian(1.0), n, variances.len(), seed, 0).unwrap();
     for x in x.chunks_exact_mut(variances.len()) {
         x.iter_mut().zip(variances).for_each(|(x, variance)| *x *= variance.sqrt());
     }
@@ -899,7 +872,7 @@ fn free_chains_go_as_far_as_the_step_says() {
     }
     for dim in [2, 3, 5] {
         let sphere = VonMisesFisher { kappa: 0.0, dim };
-        let start = base_samples(Base::Sphere, n, dim, seed(107), 0);
+        let start = base_samples(Base::Sphere, n, dim, seed(107), 0).unwrap();
         for (name, sampler, length) in samplers() {
             let after = walk(sampler.seed(seed(108)), &Plain(&sphere), &start)(1);
             let cosines = start.chunks(dim).zip(after.chunks(dim)).map(|(x, y)| dot(x, y));
@@ -970,7 +943,7 @@ fn hamiltonian_ratio_is_that_of_mala() {
         for h in [0.05, 0.3] {
             let step = f64::sqrt(2.0 * h);
             let rule = Rule::Hamiltonian { step, drifts: 1 };
-            let x = base_samples(base, n, dim, seed(110), dim as u64);
+            let x = base_samples(base, n, dim, seed(110), dim as u64).unwrap();
             let (potential, score) = evaluate(&x);
             let (mut y, mut velocity) = (x.clone(), vec![0.0; n * dim]);
             let (mut start, mut end, mut ln_uniform) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);

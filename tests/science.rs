@@ -100,7 +100,7 @@ fn geodesic_mala_is_exact_on_the_sphere() {
     let energy = VonMisesFisher { kappa: 4.0, dim: 5 };
     // Many chains from the uniform law: the spread of their time averages gives the standard error.
     let chains = 2000;
-    let start = base_samples(Base::Sphere, chains, 5, 1, 0);
+    let start = base_samples(Base::Sphere, chains, 5, 1, 0).unwrap();
     let start = Rows::new(&start, chains, 5).unwrap();
     for step in [0.05, 0.15, 0.4] {
         let sampler = Sampler::mala(step).seed(9).start(Start::Points(start));

@@ -841,6 +841,17 @@ fn bad_input_is_an_error() {
     );
 }
 
+/// Found by fuzzing: (c²)^b is beyond any number here, and the witness function was NaN.
+#[test]
+fn a_witness_that_overflows_is_an_error() {
+    let zeros = [0.0; 4];
+    let x = rows(&zeros, 2);
+    let gram = Gram::new(&SteinKernel::imq(1e-100, -8.0).unwrap(), x, x).unwrap();
+    for result in [gram.witness(x, x, x), gram.score_gradient(x, x, Statistic::V)] {
+        assert!(result.unwrap_err().to_string().starts_with("witness function must be finite"));
+    }
+}
+
 #[test]
 fn the_witness_is_the_gradient_by_scores() {
     let (n, d) = (23, 3);

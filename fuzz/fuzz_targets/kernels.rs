@@ -1,97 +1,97 @@
 //! Every kernel of the registry against its reference: the same bits on every instruction-set
-//! level, whatever the shape and the bits of the inputs.
-//!
-//! An input starts with n, d, m, flags (1: f64, 2: bias, 4: weights, 8: gaps between rows), the
-//! kernel's number and the arrays' offset, a byte each. What follows are the bits of the values,
-//! repeated as often as necessary.
+//! level, whatever the shape, the options, the alignment and the bits of the inputs.
 #![no_main]
 
+use gibbsite_fuzz::{Float, Numbers};
 use gibbsite_kernels::{
-    Isa, Real, Scratch,
+    Isa, Scratch,
     registry::{Array, Call, Shape, entries},
 };
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{
+    arbitrary::{self, Arbitrary},
+    fuzz_target,
+};
 
-/// Multiplications per call, so that thousands of calls run in a second.
+/// Multiplications per call, so that hundreds of calls run in a second.
 const PRODUCTS: usize = 30_000;
 
-trait Float: Real {
-    fn from_bits(bits: u64) -> Self;
-    /// All NaNs are one.
-    fn canonical_bits(self) -> u64;
+#[derive(Arbitrary, Debug)]
+struct Input<'a> {
+    double: bool,
+    kernel: u8,
+    n: u16,
+    d: u8,
+    m: u16,
+    bias: bool,
+    weighted: bool,
+    pad: u8,
+    offset: u8,
+    values: &'a [u8],
 }
 
-impl Float for f32 {
-    fn from_bits(bits: u64) -> Self {
-        f32::from_bits(bits as u32)
-    }
-    fn canonical_bits(self) -> u64 {
-        if self.is_nan() { u64::MAX } else { self.to_bits().into() }
-    }
-}
-
-impl Float for f64 {
-    fn from_bits(bits: u64) -> Self {
-        f64::from_bits(bits)
-    }
-    fn canonical_bits(self) -> u64 {
-        if self.is_nan() { u64::MAX } else { self.to_bits() }
+impl Input<'_> {
+    /// Up to more than two tiles of points or neurons, though not of both.
+    fn shape(&self) -> Shape {
+        let (d, m) = (usize::from(self.d % 41), usize::from(self.m % 301));
+        let n = usize::from(self.n % 301).min(PRODUCTS / ((d + 1) * m).max(1));
+        let pad = usize::from(self.pad % 20);
+        Shape { n, d, m, bias: self.bias, weighted: self.weighted, pad }
     }
 }
 
-fn check<T: Float>(shape: Shape, kernel: usize, offset: usize, bits: &[u8]) {
-    let entries = entries::<T>();
-    let entry = entries[kernel % entries.len()];
-    let mut bits = bits.iter().copied().cycle();
-    let mut value = || {
-        let mut bytes = [0; 8];
-        bytes[..size_of::<T>()].fill_with(|| bits.next().unwrap_or(0));
-        T::from_bits(u64::from_le_bytes(bytes))
-    };
+/// Where the `index`-th array of a call starts in its allocation: any place in a cache line.
+fn offset<T>(input: &Input<'_>, index: usize) -> usize {
+    (usize::from(input.offset) + index * usize::from(input.offset / 16)) % (64 / size_of::<T>())
+}
+
+fn check<T: Float>(input: &Input<'_>) {
+    let (shape, entries) = (input.shape(), entries::<T>());
+    let entry = entries[usize::from(input.kernel) % entries.len()];
+    let mut numbers = Numbers::new(input.values);
     // Arrays end where their allocations end, for the address sanitizer.
     let arrays = (entry.inputs)(shape);
-    let inputs: Vec<Vec<T>> =
-        arrays.iter().map(|array| (0..offset + array.len()).map(|_| value()).collect()).collect();
-    let inputs: Vec<&[T]> = inputs.iter().map(|input| &input[offset..]).collect();
+    let mut inputs: Vec<Vec<T>> = Vec::new();
+    for (k, array) in arrays.iter().enumerate() {
+        inputs.push((0..offset::<T>(input, k) + array.len()).map(|_| numbers.any()).collect());
+    }
+    let inputs: Vec<&[T]> =
+        inputs.iter().enumerate().map(|(k, data)| &data[offset::<T>(input, k)..]).collect();
 
     let poison = T::from_f64(-7.25e-3);
+    let start = |k: usize| offset::<T>(input, arrays.len() + k);
     let arrays = (entry.outputs)(shape);
     let outputs = |arrays: &[Array]| -> Vec<Vec<T>> {
-        arrays.iter().map(|array| vec![poison; offset + array.len()]).collect()
+        arrays.iter().enumerate().map(|(k, array)| vec![poison; start(k) + array.len()]).collect()
     };
-    let mut want = outputs(&arrays);
-    let mut slices: Vec<_> = want.iter_mut().map(|output| &mut output[offset..]).collect();
-    (entry.reference)(Call { shape, inputs: &inputs, outputs: &mut slices });
+    let run = |call: &mut dyn FnMut(Call<'_, '_, T>)| {
+        let mut outputs = outputs(&arrays);
+        let mut slices: Vec<_> =
+            outputs.iter_mut().enumerate().map(|(k, data)| &mut data[start(k)..]).collect();
+        call(Call { shape, inputs: &inputs, outputs: &mut slices });
+        outputs
+    };
+    let want = run(&mut |call| (entry.reference)(call));
     for isa in Isa::available() {
-        let mut got = outputs(&arrays);
-        let mut slices: Vec<_> = got.iter_mut().map(|output| &mut output[offset..]).collect();
-        let call = Call { shape, inputs: &inputs, outputs: &mut slices };
-        (entry.run)(isa, call, &mut Scratch::default());
-        for ((got, want), array) in got.iter().zip(&want).zip(&arrays) {
-            for (at, (got, want)) in got.iter().zip(want).enumerate() {
+        let got = run(&mut |call| (entry.run)(isa, call, &mut Scratch::default()));
+        for (k, array) in arrays.iter().enumerate() {
+            for (at, (got, want)) in got[k].iter().zip(&want[k]).enumerate() {
                 assert_eq!(
                     got.canonical_bits(),
                     want.canonical_bits(),
-                    "{} {} on {isa}, {shape:?}: {got} instead of {want} in {} at {at} - {offset}",
+                    "{} {} on {isa}, {shape:?}: {got} instead of {want} in {} at {at} - {}",
                     entry.name,
                     T::NAME,
-                    array.name
+                    array.name,
+                    start(k)
                 );
             }
         }
     }
 }
 
-fuzz_target!(|data: &[u8]| {
-    let Some((&[n, d, m, flags, kernel, offset], bits)) = data.split_first_chunk() else { return };
-    let (d, m) = (usize::from(d % 41), usize::from(m % 211));
-    let n = usize::from(n % 41).min(PRODUCTS / (d * m).max(1));
-    let (bias, weighted) = (flags & 2 != 0, flags & 4 != 0);
-    let pad = if flags & 8 != 0 { 3 } else { 0 };
-    let shape = Shape { n, d, m, bias, weighted, pad };
-    let (kernel, offset) = (kernel.into(), (offset % 16).into());
-    match flags & 1 {
-        0 => check::<f32>(shape, kernel, offset, bits),
-        _ => check::<f64>(shape, kernel, offset, bits),
+fuzz_target!(|input: Input<'_>| {
+    match input.double {
+        false => check::<f32>(&input),
+        true => check::<f64>(&input),
     }
 });

@@ -12,6 +12,7 @@ use crate::{
     stein,
     stein::{Base, Block, Points, Quantity, Radial, Signs},
 };
+use std::ops::Range;
 
 /// Size and options of one problem.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -527,13 +528,15 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
         Entry {
             name: "stein.signed_sums",
             inputs: stein_inputs,
-            outputs: |shape| vec![vector("sums", bases::<f64>().len() * factor(shape).cols)],
+            outputs: |shape| vec![vector("sums", bases::<f64>().len() * draws(shape))],
             run: |isa, call, scratch| {
                 let (x, y) = stein_points(imq(-0.5), call.shape, call.inputs);
                 let kernels = bases().map(|base| stein_kernel(base, call.shape));
                 let mut sums = vec![0.0; call.outputs[0].len()];
                 let signs = signs(call.shape);
-                stein::signed_sums(isa, &kernels, whole(&x, &y), &signs, &mut sums, scratch);
+                for block in cut(&x, &y) {
+                    stein::signed_sums(isa, &kernels, block, &signs, &mut sums, scratch);
+                }
                 copy_numbers(&sums, call.outputs[0]);
             },
             reference: |call| {
@@ -547,7 +550,7 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
                 copy_numbers(&sums, call.outputs[0]);
             },
             roundings: |_| Vec::new(),
-            flops: |shape| 4 * (shape.n * shape.m * factor(shape).cols) as u64 + 8 * product(shape),
+            flops: |shape| 4 * (shape.n * shape.m * draws(shape)) as u64 + 8 * product(shape),
             bytes: |shape| bytes::<T>(stein_inputs(shape), Vec::new()),
         },
         Entry {
@@ -638,6 +641,21 @@ fn whole<'a, T: Real>(x: &'a Points<T>, y: &'a Points<T>) -> Block<'a, T> {
     Block { rows: (x, 0..x.len()), cols: (y, 0..y.len()) }
 }
 
+/// All rows and columns, in blocks of which the later ones do not start at the first points; for half of the shapes, in one.
+fn cut<'a, T: Real>(x: &'a Points<T>, y: &'a Points<T>) -> Vec<Block<'a, T>> {
+    if x.dim().is_multiple_of(2) {
+        return vec![whole(x, y)];
+    }
+    let parts = |len: usize, size: usize| {
+        (0..len).step_by(size).map(move |start| start..len.min(start + size))
+    };
+    // In the order of the tiles of one block.
+    let block = |rows: &Range<usize>, cols| Block { rows: (x, rows.clone()), cols: (y, cols) };
+    parts(x.len(), stein::TILE)
+        .flat_map(|rows| parts(y.len(), 2 * stein::TILE).map(move |cols| block(&rows, cols)))
+        .collect()
+}
+
 /// Kernels that are computed together.
 fn bases<T: Real>() -> [Base<T>; 2] {
     [imq(-0.5), Base::Radial(Radial::Rbf { precision: T::from_f64(0.4) })]
@@ -702,9 +720,14 @@ fn factor(shape: Shape) -> Array {
     Array { name: "factor", rows: shape.m, cols, stride: cols + shape.pad }
 }
 
+/// Around the numbers that fill a register, a chunk of signs or a word of them.
+fn draws(shape: Shape) -> usize {
+    [1, 5, 16, 31, 33, 63, 64, 65, 130][(shape.n + 3 * shape.m + shape.d) % 9]
+}
+
 fn signs(shape: Shape) -> Signs {
     let points = shape.n.max(shape.m);
-    let mut signs = Signs::try_positive(points, factor(shape).cols).expect("a few points");
+    let mut signs = Signs::try_positive(points, draws(shape)).expect("a few points");
     let mut stream = noise::reference::start(SEED, shape.d as u64);
     for i in 0..points {
         signs.words_mut(i).fill_with(|| noise::reference::next(&mut stream));

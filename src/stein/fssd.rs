@@ -29,7 +29,7 @@ impl<T: Real> Gram<T> {
     /// Costs of the order of n (dJ)² flops, and holds n·d·J values.
     ///
     /// # Errors
-    /// As [`witness`](Self::witness); if there are no places, no draws, or fewer than two points.
+    /// As [`witness`](Self::witness); if there are no places, no draws or more than memory holds, or fewer than two points.
     pub fn fssd_test(
         &self,
         x: Rows<'_, T>,
@@ -71,17 +71,18 @@ impl<T: Real> Gram<T> {
             Error::parameter("covariance of the features", "one with eigenvalues", "another")
         })?;
         let mut normals = Stream::new(seed, LIMIT_STREAM);
-        let mut draw = || {
+        let draw = || {
             let term = |value: &f64| {
                 let z = normals.normal();
                 value * (z * z - 1.0)
             };
             eigenvalues.iter().map(term).sum::<f64>() / (count * count)
         };
-        let draws: Vec<f64> = (0..draws).map(|_| draw()).collect();
-        let reached = draws.iter().filter(|&&draw| draw >= squared).count();
-        let p_value = (1 + reached) as f64 / (1 + draws.len()) as f64;
-        Ok(FssdTest { squared, p_value, draws })
+        let mut limits: Vec<f64> = crate::data::try_zeros("number of draws", draws, 1)?;
+        limits.fill_with(draw);
+        let reached = limits.iter().filter(|&&draw| draw >= squared).count();
+        let p_value = (1 + reached) as f64 / (1 + draws) as f64;
+        Ok(FssdTest { squared, p_value, draws: limits })
     }
 
     /// What each point adds to the witness function at y (m×d), divided by √(md): a row of m·d values for each point.

@@ -3,7 +3,7 @@
 use super::SteinKernel;
 use crate::{
     Domain, Energy, Error, Isa, Real, Result, Rows, RowsMut,
-    data::{check_finite, check_on_sphere, check_tangential},
+    data::{check_finite, check_on_sphere, check_tangential, try_zeros},
     parallel,
 };
 use gibbsite_kernels::{
@@ -165,11 +165,7 @@ impl<T: Real> Gram<T> {
     /// If there is no memory for it.
     pub fn matrix(&self) -> Result<Vec<T>> {
         let n = self.points.len();
-        let too_large = || Error::parameter("number of points", "few enough for n² values", n);
-        let mut out = Vec::new();
-        let len = n.checked_mul(n).ok_or_else(too_large)?;
-        out.try_reserve_exact(len).map_err(|_| too_large())?;
-        out.resize(len, T::ZERO);
+        let mut out = try_zeros("number of points", n, n)?;
         self.write(0, RowsMut::new(&mut out, n, n)?)?;
         Ok(out)
     }

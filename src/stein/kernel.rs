@@ -1,6 +1,6 @@
 //! Stein kernels and their bandwidths.
 
-use crate::{Domain, Error, Real, Result, Rows, data::check_finite};
+use crate::{Domain, Error, Real, Result, Rows, data::check_finite, error::number};
 use faer::{MatRef, Side, linalg::solvers::Llt};
 use gibbsite_kernels::{
     ShapeError,
@@ -95,7 +95,8 @@ impl SteinKernel {
             for (j, &value) in row.iter().enumerate() {
                 // Rounding may well have been different on both sides.
                 if (value - precision.row(j)[i]).abs() > 1e-10 * largest {
-                    let got = format!("{value} and {} at ({i}, {j})", precision.row(j)[i]);
+                    let [value, other] = [value, precision.row(j)[i]].map(number);
+                    let got = format!("{value} and {other} at ({i}, {j})");
                     return Err(Error::parameter("metric", "symmetric", got));
                 }
             }

@@ -23,7 +23,7 @@ impl<T: Real> Gram<T> {
     /// KSD² is the squared norm of g in the space of k, d times over. `x` and `score` are what the matrix was made of.
     ///
     /// # Errors
-    /// If shapes differ, y is not finite or not on the sphere, or for a metric or the arc-cosine kernel in R^d.
+    /// If shapes differ, y is not finite or not on the sphere, values overflow, or for a metric or the arc-cosine kernel in R^d.
     pub fn witness(&self, x: Rows<'_, T>, score: Rows<'_, T>, y: Rows<'_, T>) -> Result<Vec<T>> {
         let (d, m) = (self.dim(), y.rows());
         let parts = self.check_witness(x, score, y)?;
@@ -34,7 +34,7 @@ impl<T: Real> Gram<T> {
         for (out, slope) in out.iter_mut().zip(self.slopes_at(parts, x, &others, y)?) {
             *out = scale * (*out + slope);
         }
-        Ok(out)
+        finite(out)
     }
 
     /// `Σ_j a_j k(x_j, y_i)`; `parts` as [`parts`](Self::parts) has them.
@@ -132,7 +132,7 @@ impl<T: Real> Gram<T> {
         statistic: Statistic,
     ) -> Result<Vec<T>> {
         self.check_witness(x, score, x)?;
-        ScoreGradient::new(self.clone(), x, statistic)?.at(score)
+        finite(ScoreGradient::new(self.clone(), x, statistic)?.at(score)?)
     }
 
     /// Checks what a witness function is asked about, and returns the kernel's parts.
@@ -222,6 +222,16 @@ impl<T: Real> Gram<T> {
             stein::product(self.isa(), kernel, block, v, out, scratch);
         });
         Ok(out)
+    }
+}
+
+fn finite<T: Real>(values: Vec<T>) -> Result<Vec<T>> {
+    match values.iter().find(|value| !value.to_f64().is_finite()) {
+        None => Ok(values),
+        Some(value) => {
+            let expected = "finite (points, scores or constants of the kernel are too large)";
+            Err(Error::parameter("witness function", expected, value))
+        }
     }
 }
 

@@ -125,7 +125,7 @@ impl<T: Real> Gradient<T> {
         let d = model.dim();
         let from_base = |chains, steps, refresh| -> Result<_> {
             let start =
-                normaliser::base_samples(Base::of(model)?, chains, d, seed, CHAIN_START_STREAMS);
+                normaliser::base_samples(Base::of(model)?, chains, d, seed, CHAIN_START_STREAMS)?;
             let start = Rows::new(&start, chains, d)?;
             Ok(Negative::Chains { chains: chains_from(model, start, seed)?, steps, refresh })
         };
@@ -165,7 +165,7 @@ impl<T: Real> Gradient<T> {
                     d,
                     seed,
                     CHAIN_START_STREAMS,
-                );
+                )?;
                 Negative::Jarzynski(Jarzynski::new(model, Rows::new(&start, chains, d)?, seed)?)
             }
             (NegativePhase::Jarzynski { .. }, Domain::Sphere) => {
@@ -216,7 +216,7 @@ impl<T: Real> Gradient<T> {
                     Refresh::Base(share) => {
                         let bank = RESTART_STREAMS + self.iteration;
                         let base = Base::of(model)?;
-                        let fresh = normaliser::base_samples(base, n, d, self.seed, bank);
+                        let fresh = normaliser::base_samples(base, n, d, self.seed, bank)?;
                         chains.restart(share, Rows::new(&fresh, n, d)?)?;
                     }
                     Refresh::Data => {
@@ -274,7 +274,7 @@ impl<T: Real> Gradient<T> {
                 model.dim(),
                 self.seed,
                 CHAIN_START_STREAMS,
-            );
+            )?;
             self.leave_bank(model, &start)?;
         }
         match &mut self.negative {
@@ -443,7 +443,8 @@ mod tests {
         };
         let log_z = |w: f64| (0.5 + (0.5 * w * w).exp() * normal_cdf(-w)).ln();
         for (end, step) in [(-2.5, 0.3), (3.0, 0.1)] {
-            let start = normaliser::base_samples(Base::of(&neuron(0.0)).unwrap(), n, d, 5, 1);
+            let start =
+                normaliser::base_samples(Base::of(&neuron(0.0)).unwrap(), n, d, 5, 1).unwrap();
             let start = Rows::new(&start, n, d).unwrap();
             let mut walkers = Jarzynski::new(&neuron(0.0), start, 5).unwrap();
             walkers.chains.set_step(step).unwrap();

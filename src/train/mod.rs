@@ -244,7 +244,10 @@ impl<T: Real> Training<T> {
     fn evaluate(&mut self) -> Result<(Record, ReluEnergy<T>)> {
         let Self { model, objective, iteration, .. } = self;
         let d = model.dim();
-        let log_z = self.evaluation.log_z(model)?;
+        let log_z = self
+            .evaluation
+            .log_z(model)
+            .map_err(|error| Error::Diverged { iteration: *iteration, what: error.to_string() })?;
         let [train, validation] =
             [&self.train, &self.validation].map(|x| Rows::new(x, x.len() / d, d));
         let (train, validation) = (train?, validation?);
@@ -483,7 +486,7 @@ impl<T: Real> Evaluation<T> {
             let base = normaliser::Base::of(model)?;
             let d = model.dim();
             self.bank =
-                normaliser::base_samples(base, Self::BANK, d, self.seed, EVALUATION_STREAMS);
+                normaliser::base_samples(base, Self::BANK, d, self.seed, EVALUATION_STREAMS)?;
         }
         let direct = normaliser::from_base_samples(model, self.bank.clone())?;
         if direct.ess >= Self::LEAST_ESS {

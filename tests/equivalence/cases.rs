@@ -1,25 +1,17 @@
 //! What is run: shapes, placements in memory, classes of values, and how many of each.
 
+use super::support::{Effort, Float, Rng, by_effort, effort, run_seed};
 use gibbsite_kernels::{
-    Real,
     registry::{Array, Entry, Shape},
     relu::TILE,
 };
-use std::{env, fmt, iter, sync::OnceLock, time::SystemTime};
+use std::fmt;
 
-/// An element type with access to its bits.
-pub trait Float: Real {
-    /// Bits in all.
-    const BITS: u32;
-    /// Largest finite value.
-    const MAX: Self;
-
-    fn bits(self) -> u64;
-    fn from_bits(bits: u64) -> Self;
-
-    /// A signalling NaN. Arithmetic never returns one, so it is recognised wherever it stays.
+/// Values that arithmetic never returns.
+pub trait Signal: Float {
+    /// A signalling NaN, recognised wherever it stays.
     fn signal(payload: u64) -> Self {
-        let exponent = (1_u64 << (Self::BITS - 1 - Self::SIGNIFICAND)) - 1;
+        let exponent = (1_u64 << (Self::WIDTH - 1 - Self::SIGNIFICAND)) - 1;
         Self::from_bits((exponent << Self::SIGNIFICAND) | payload)
     }
 
@@ -34,112 +26,7 @@ pub trait Float: Real {
     }
 }
 
-macro_rules! float {
-    ($t:ident, $bits:ident) => {
-        impl Float for $t {
-            const BITS: u32 = $bits::BITS;
-            const MAX: Self = $t::MAX;
-
-            fn bits(self) -> u64 {
-                self.to_bits().into()
-            }
-            fn from_bits(bits: u64) -> Self {
-                $t::from_bits(bits as $bits)
-            }
-        }
-    };
-}
-float!(f32, u32);
-float!(f64, u64);
-
-/// SplitMix64.
-#[derive(Clone)]
-pub struct Rng(u64);
-
-impl Rng {
-    /// The generator of one test: another sequence for each name.
-    pub fn of(name: &str) -> Self {
-        Self(name.bytes().fold(run_seed(), |seed, byte| Self(seed ^ u64::from(byte)).next()))
-    }
-
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Below `end`.
-    pub fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    pub fn coin(&mut self) -> bool {
-        self.next() >> 63 == 1
-    }
-
-    pub fn pick<U: Copy>(&mut self, of: &[U]) -> U {
-        of[self.below(of.len())]
-    }
-
-    /// In [-1, 1), a multiple of 2^-23.
-    pub fn uniform(&mut self) -> f64 {
-        (self.next() >> 40) as f64 * 0.5_f64.powi(23) - 1.0
-    }
-
-    /// Mean 0, variance 1, nearly normal.
-    pub fn normal(&mut self) -> f64 {
-        iter::repeat_with(|| self.uniform()).take(3).sum()
-    }
-}
-
-/// The seed of this run: `GIBBSITE_TEST_SEED`, or a fixed one; a fresh one for large runs.
-pub fn run_seed() -> u64 {
-    static SEED: OnceLock<u64> = OnceLock::new();
-    *SEED.get_or_init(|| match env::var("GIBBSITE_TEST_SEED") {
-        Ok(text) => text.parse().expect("GIBBSITE_TEST_SEED is a number"),
-        Err(_) if effort() == Effort::Large => {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            now.map_or(1, |now| now.as_nanos() as u64)
-        }
-        Err(_) => 1,
-    })
-}
-
-/// How much is run, from `GIBBSITE_TEST_EFFORT`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Effort {
-    /// For emulators.
-    Small,
-    /// For every commit.
-    Normal,
-    /// More than a million cases.
-    Large,
-}
-
-pub fn effort() -> Effort {
-    static EFFORT: OnceLock<Effort> = OnceLock::new();
-    *EFFORT.get_or_init(|| match env::var("GIBBSITE_TEST_EFFORT").as_deref() {
-        Ok("small") => Effort::Small,
-        Ok("normal") | Err(_) => Effort::Normal,
-        Ok("large") => Effort::Large,
-        Ok(other) => panic!("GIBBSITE_TEST_EFFORT={other}: expected small, normal or large"),
-    })
-}
-
-/// One of three values, by effort.
-pub fn by_effort<U>(small: U, normal: U, large: U) -> U {
-    match effort() {
-        Effort::Small => small,
-        Effort::Normal => normal,
-        Effort::Large => large,
-    }
-}
+impl<T: Float> Signal for T {}
 
 /// What the inputs are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,7 +72,7 @@ impl Class {
             },
             Class::Subnormal => {
                 if rng.coin() {
-                    let sign = u64::from(rng.coin()) << (T::BITS - 1);
+                    let sign = u64::from(rng.coin()) * T::sign_bit();
                     return T::from_bits(sign | (rng.next() >> (64 - T::SIGNIFICAND)));
                 }
                 rng.normal()
@@ -463,10 +350,25 @@ pub fn for_memory<T: Float>(rng: &mut Rng) -> Vec<Case> {
         }
     }
     let mut cases = Vec::new();
-    for (n, d, m) in sizes {
+    let mut push = |rng: &mut Rng, (n, d, m), place| {
+        let shape = random_options(rng, Shape { n, d, m, ..Shape::default() });
+        cases.push(Case { shape, class: Class::Normal, place, seed: rng.next() });
+    };
+    for size in sizes {
         for place in [Place::Left(0), Place::Right(0)] {
-            let shape = random_options(rng, Shape { n, d, m, ..Shape::default() });
-            cases.push(Case { shape, class: Class::Normal, place, seed: rng.next() });
+            push(rng, size, place);
+        }
+    }
+    // Every length in every role: next to the pages, and at one of the other offsets or at all.
+    for len in (0..=257).step_by(by_effort(9, 1, 1)) {
+        for size in [(len, 2, 3), (3, len, 2), (2, 3, len)] {
+            let one = 1 + rng.below(offsets::<T>() - 1);
+            for offset in 0..offsets::<T>() {
+                if offset == 0 || offset == one || effort() == Effort::Large {
+                    push(rng, size, Place::Left(offset));
+                    push(rng, size, Place::Right(offset));
+                }
+            }
         }
     }
     cases

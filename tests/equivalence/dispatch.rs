@@ -1,8 +1,9 @@
 //! Which level runs: order, fallback, names and the cap by environment.
 
 use super::{
-    cases::{Class, Rng},
-    compare::{evaluate, levels, random_inputs, same},
+    cases::Class,
+    compare::{evaluate, random_inputs, same},
+    support::{Rng, levels},
 };
 use gibbsite_kernels::{
     Isa, ParseIsaError, Rows,

@@ -5,9 +5,10 @@
 //! one, for which some |z| is not clearly larger than its change, are left out and counted.
 
 use super::{
-    cases::{Class, Rng, by_effort},
-    compare::{evaluate, levels, random_inputs},
+    cases::Class,
+    compare::{evaluate, random_inputs},
     oracle::gamma,
+    support::{Rng, by_effort, levels},
 };
 use gibbsite_kernels::{
     Isa,

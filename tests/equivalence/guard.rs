@@ -32,12 +32,12 @@ pub fn install() {
     }));
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, not(miri)))]
 pub use unix::Pages;
-#[cfg(unix)]
+#[cfg(all(unix, not(miri)))]
 use unix::report_faults;
 
-#[cfg(unix)]
+#[cfg(all(unix, not(miri)))]
 mod unix {
     use super::RUNNING;
     use std::io::Write;
@@ -130,13 +130,13 @@ mod unix {
     }
 }
 
-#[cfg(not(unix))]
+#[cfg(not(all(unix, not(miri))))]
 pub use elsewhere::Pages;
-#[cfg(not(unix))]
+#[cfg(not(all(unix, not(miri))))]
 use elsewhere::report_faults;
 
 /// Without inaccessible pages, only the rims around the arrays show an access beyond the end.
-#[cfg(not(unix))]
+#[cfg(not(all(unix, not(miri))))]
 mod elsewhere {
     /// What starts on a boundary of every register width.
     #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

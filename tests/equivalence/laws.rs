@@ -1,8 +1,9 @@
 //! Laws that hold bit for bit, whatever the sums are.
 
 use super::{
-    cases::{Class, Float, Rng, all_options, by_effort},
-    compare::{evaluate, is_nan, levels, random_inputs, same},
+    cases::{Class, all_options},
+    compare::{evaluate, is_nan, random_inputs, same},
+    support::{Float, Rng, by_effort, levels},
 };
 use gibbsite_kernels::registry::{Array, Entry, Shape};
 

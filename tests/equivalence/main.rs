@@ -24,15 +24,17 @@ mod gradients;
 mod guard;
 mod laws;
 mod oracle;
+#[path = "../../kernels/tests/support/mod.rs"]
+mod support;
 
-use cases::{Float, Rng};
-use compare::{Count, Rig, TALLY, levels};
+use compare::{Count, Rig, TALLY};
 use gibbsite_kernels::{
     Isa,
     registry::{Entry, entries},
 };
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::{env, process::ExitCode};
+use support::{Float, Rng, levels};
 
 fn main() -> ExitCode {
     if env::var_os(dispatch::PRINT_BEST).is_some() {
@@ -43,7 +45,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     if !arguments.list {
         let names: Vec<_> = levels().iter().map(|isa| isa.name()).collect();
-        let (seed, effort) = (cases::run_seed(), cases::effort());
+        let (seed, effort) = (support::run_seed(), support::effort());
         println!("levels {}; {effort:?} effort; GIBBSITE_TEST_SEED={seed}", names.join(", "));
     }
 

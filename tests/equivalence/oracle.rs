@@ -3,8 +3,9 @@
 //! errors are measured, and exact integers.
 
 use super::{
-    cases::{Case, Class, Float},
+    cases::{Case, Class},
     compare::Rig,
+    support::Float,
 };
 use gibbsite_kernels::registry::{Array, Shape};
 

@@ -1,6 +1,9 @@
 //! ln, exp, sin πx, cos πx and angles against CORE-MATH's correctly rounded functions, on every level.
 
-use crate::support::{Effort, Float, Merge, Rng, by_effort, effort, levels, mix, parallel};
+use crate::{
+    parallel::{Merge, parallel},
+    support::{Effort, Float, Rng, by_effort, effort, levels, mix},
+};
 use gibbsite_kernels::{Isa, Real, elementary};
 use std::{f64::consts, ops};
 
@@ -388,7 +391,7 @@ impl Piece {
                 (0..count as u64).map(|i| T::from_bits(start + i * step)).collect()
             }
             Piece::Random { seed, count } => {
-                let mut rng = Rng(seed);
+                let mut rng = Rng::new(seed);
                 let argument = |i: usize| {
                     let bits = rng.next();
                     let unit = (bits >> 11) as f64 * 2.0_f64.powi(-53);

@@ -3,7 +3,10 @@
 //!
 //! This is the reference's map; that the kernels give the same bits is tested with the streams.
 
-use crate::support::{Float, Merge, Rng, by_effort, parallel};
+use crate::{
+    parallel::{Merge, parallel},
+    support::{Float, Rng, by_effort},
+};
 use gibbsite_kernels::noise::reference::Normal;
 
 /// Second integers for which t is 0: all of the radius goes to one coordinate.
@@ -70,7 +73,7 @@ fn radius_has_the_rayleigh_law_f32() {
 fn radius_has_the_rayleigh_law_f64() {
     let count = by_effort(1 << 12, 1 << 20, 1 << 28) / 64;
     let Distance(distance) = parallel(count, |worst: &mut Distance, i| {
-        let mut rng = Rng(i << 32);
+        let mut rng = Rng::new(i << 32);
         for shift in 0..64 {
             let a = rng.next() >> shift;
             let [r, zero] = f64::pair([a, 1 << 63]);
@@ -120,7 +123,7 @@ fn symmetric<T: Float>() {
     let idle = (1 << first_of_angle) - 8;
     let count = by_effort(1 << 8, 1 << 13, 1 << 20);
     parallel(count, |(), i| {
-        let mut rng = Rng(i << 32);
+        let mut rng = Rng::new(i << 32);
         for shift in 0..T::WIDTH {
             let (a, b) = ((rng.next() & all) >> shift, rng.next() & all);
             let b = if i == 0 { u64::from(shift) << first_of_angle } else { b };

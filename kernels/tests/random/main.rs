@@ -7,6 +7,8 @@
 
 mod elementary;
 mod laws;
+mod parallel;
 mod statistics;
 mod streams;
+#[path = "../support/mod.rs"]
 mod support;

@@ -1,7 +1,10 @@
 //! Samples of the streams' normals against the standard normal law and against independence, and
 //! proof that the same checks find planted faults.
 
-use crate::support::{Effort, Float, Merge, by_effort, effort, parallel, run_seed};
+use crate::{
+    parallel::{Merge, parallel},
+    support::{Effort, Float, by_effort, effort, run_seed},
+};
 use gibbsite_kernels::{
     Isa, Real, RowsMut,
     noise::{self, STREAMS, Streams, reference},

@@ -1,7 +1,10 @@
 //! What streams give: the words of the published generator, whatever the level, the lane and the
 //! way of asking.
 
-use crate::support::{Float, Merge, Rng, by_effort, levels, next_pair, parallel};
+use crate::{
+    parallel::{Merge, next_pair, parallel},
+    support::{Float, Rng, by_effort, levels},
+};
 use gibbsite_kernels::{
     Isa, Real, RowsMut,
     noise::{self, STREAMS, Streams, reference},
@@ -87,7 +90,7 @@ fn splits_of<T: Float>() {
     let rows: Vec<_> = rows.iter().map(|row| bits(row)).collect();
     let trials = by_effort(30, 10_000, 1_000_000);
     parallel(trials, |(), trial| {
-        let mut rng = Rng(trial << 20);
+        let mut rng = Rng::new(trial << 20);
         let levels = levels();
         let isa = levels[rng.below(levels.len())];
         let count = 1 + rng.below(COUNT);

@@ -1,0 +1,229 @@
+//! Models, energies, monitors and diagnostics: no panic, whatever the shapes, options and bits; what
+//! is refused is refused for a reason; a row of a batch gives what it gives alone; backends agree.
+#![no_main]
+
+use gibbsite::{
+    Backend, Domain, Energy, Isa, ReluEnergy, Rows, RowsMut,
+    diagnostics::{Draws, RunningDiagnostics},
+    monitor,
+};
+use gibbsite_fuzz::{Amount, Class, Float, Numbers, Size, accepted, finite, normalise, same};
+use libfuzzer_sys::{
+    arbitrary::{self, Arbitrary},
+    fuzz_target,
+};
+
+#[derive(Arbitrary, Debug)]
+struct Input<'a> {
+    double: bool,
+    view: [Size; 3],
+    n: u8,
+    d: u8,
+    m: u8,
+    bias: bool,
+    sphere: bool,
+    base_scale: Option<Amount>,
+    beta: Option<Amount>,
+    isa: u8,
+    parameters: Class,
+    points: Class,
+    weights: Class,
+    pad: u8,
+    /// Added to the lengths of arrays that are passed along.
+    surplus: [i8; 4],
+    radius: Amount,
+    numbers: &'a [u8],
+}
+
+/// A view is made exactly if it lies within its slice, as integers that do not overflow say.
+fn views(rows: usize, cols: usize, stride: usize) {
+    let mut data = [1_u8; 64];
+    let (n, d, step) = (rows as u128, cols as u128, stride as u128);
+    let end = if n == 0 { 0 } else { (n - 1) * step + d };
+    let fits = d <= step && end <= 64;
+    let strided = Rows::with_stride(&data, rows, cols, stride);
+    assert_eq!(strided.is_ok(), fits, "{rows} {cols} {stride}");
+    if let Ok(view) = strided
+        && rows > 0
+    {
+        assert_eq!(view.row(0).len() + view.row(rows - 1).len(), 2 * cols);
+        assert_eq!(view.range(rows - 1, 1).columns(cols, 0).row(0), []);
+    }
+    assert_eq!(RowsMut::with_stride(&mut data, rows, cols, stride).is_ok(), fits);
+    assert_eq!(Rows::new(&data, rows, cols).is_ok(), n * d == 64);
+    assert_eq!(RowsMut::new(&mut data, rows, cols).is_ok(), n * d == 64);
+}
+
+fn model<T: Float>(input: &Input<'_>, numbers: &mut Numbers<'_>) -> Option<ReluEnergy<T>> {
+    let (d, m) = (usize::from(input.d % 25), usize::from(input.m % 121));
+    let mut array = |len: usize| numbers.array::<T>(input.parameters, len);
+    let (theta, w, b) = (array(m * d), array(longer(m, input.surplus[0])), array(m));
+    let model = ReluEnergy::new(Rows::new(&theta, m, d).expect("sized for it"), &w);
+    let usable = m * d > 0 && w.len() == m && finite(&theta) && finite(&w);
+    assert_eq!(model.is_ok(), usable, "{m} {d}");
+    let mut model = accepted(model)?;
+    if input.bias {
+        let biased = model.with_bias(&b);
+        assert_eq!(biased.is_ok(), finite(&b));
+        model = accepted(biased)?;
+    }
+    if let Some(scale) = input.base_scale {
+        model = accepted(model.with_base_scale(T::from_f64(scale.value())))?;
+    }
+    if let Some(beta) = input.beta {
+        model = accepted(model.with_beta(T::from_f64(beta.value())))?;
+    }
+    if input.sphere {
+        model = accepted(model.with_domain(Domain::Sphere))?;
+    }
+    Some(model)
+}
+
+fn longer(len: usize, surplus: i8) -> usize {
+    // Of the right length more often than not.
+    len.saturating_add_signed((surplus / 64).into())
+}
+
+/// Energy, potential and score.
+type Values<T> = [Vec<T>; 3];
+
+fn evaluate<T: Float>(model: &ReluEnergy<T>, x: Rows<'_, T>) -> Option<Values<T>> {
+    let (n, d) = (x.rows(), x.cols());
+    let zeros = |len| vec![T::from_f64(0.0); len];
+    let (mut energy, mut potential, mut score) = (zeros(n), zeros(n), zeros(n * d));
+    accepted(model.energy(x, &mut energy))?;
+    let rows = RowsMut::new(&mut score, n, d).expect("sized for it");
+    accepted(model.potential_score(x, Some(&mut potential), Some(rows)))?;
+    Some([energy, potential, score])
+}
+
+fn evaluations<T: Float>(input: &Input<'_>, model: &ReluEnergy<T>, x: Rows<'_, T>) {
+    let Some(values) = evaluate(model, x) else { return };
+    let d = x.cols();
+    let tame = input.parameters == Class::Tame && input.points == Class::Tame;
+    if tame && input.base_scale.is_none() && input.beta.is_none() {
+        assert!(values.iter().all(|values| finite(values)));
+    }
+    for i in 0..x.rows() {
+        let [energy, potential, score] = evaluate(model, x.range(i, 1)).expect("as in the batch");
+        assert!(same(&energy, &values[0][i..=i]) && same(&potential, &values[1][i..=i]));
+        assert!(same(&score, &values[2][i * d..][..d]), "row {i}");
+    }
+    let isa = Isa::ALL[usize::from(input.isa) % Isa::ALL.len()];
+    let forced = model.clone().with_isa(isa).with_backend(Backend::Fused);
+    for (got, want) in evaluate(&forced, x).expect("as before").iter().zip(&values) {
+        assert!(same(got, want), "{isa}");
+    }
+    let faer = evaluate(&model.clone().with_backend(Backend::Faer), x).expect("as before");
+    if tame && T::NAME == "f64" && !input.sphere {
+        // Sums of multiples of 2^-15 below 2^20: no order of additions rounds.
+        assert!(faer[0] == values[0], "{:?} by faer, {:?} by us", faer[0], values[0]);
+    }
+}
+
+fn gradients<T: Float>(
+    input: &Input<'_>,
+    numbers: &mut Numbers<'_>,
+    model: &ReluEnergy<T>,
+    x: Rows<'_, T>,
+) {
+    let (n, d) = (x.rows(), x.cols());
+    let r = numbers.array::<T>(input.weights, longer(n, input.surplus[1]));
+    let v = numbers.array::<T>(input.weights, n * d);
+    let v = Rows::new(&v, n, d).expect("sized for it");
+    let mut grad = model.zero_grad();
+    let result = model.param_grad(x, Some(&r), &mut grad);
+    assert_eq!(result.is_ok(), r.len() == n && d == model.dim());
+    accepted(result);
+    let mut faer = model.zero_grad();
+    accepted(model.clone().with_backend(Backend::Faer).param_grad(x, None, &mut faer));
+    accepted(model.param_grad(x, None, &mut grad));
+    let tame = input.parameters == Class::Tame && input.points == Class::Tame;
+    if tame && T::NAME == "f64" && !input.sphere {
+        assert!(faer == grad, "{faer:?} by faer, {grad:?} by us");
+    }
+    grad.w.resize(longer(grad.w.len(), input.surplus[2]), T::from_f64(0.0));
+    let result = model.score_vjp(x, v, &mut grad);
+    assert_eq!(result.is_ok(), grad.w.len() == model.neurons() && d == model.dim());
+    accepted(result);
+}
+
+fn monitors<T: Float>(
+    input: &Input<'_>,
+    numbers: &mut Numbers<'_>,
+    model: &ReluEnergy<T>,
+    x: Rows<'_, T>,
+) {
+    let tame = input.parameters == Class::Tame && input.points == Class::Tame;
+    let norms = [monitor::f1_norm(model), monitor::f2_norm(model), monitor::lipschitz(model)];
+    let moderate = |values: &[T]| values.iter().all(|x| x.to_f64().abs() < 1e150);
+    if moderate(model.theta().as_slice()) && model.bias().is_none_or(moderate) {
+        assert!(norms.iter().all(|norm| *norm >= 0.0), "{norms:?}");
+    }
+    assert_eq!(monitor::imbalance(model).len(), model.neurons());
+    let centre = numbers.array::<T>(input.points, longer(model.dim(), input.surplus[3]));
+    let local = accepted(monitor::local_lipschitz(model, &centre, input.radius.value()));
+    let weights = numbers.array::<f64>(input.weights, x.rows());
+    let curvature = accepted(monitor::curvature(model, x, &weights));
+    let kernel = accepted(monitor::ntk(model, x));
+    if tame {
+        assert!(finite(&norms) && local.is_none_or(f64::is_finite));
+        assert!(curvature.is_none_or(|curvature| curvature.largest.is_finite()));
+        assert!(kernel.is_none_or(|kernel| finite(&kernel)));
+    }
+    let flipped = model.clone().with_isa(Isa::Scalar);
+    accepted(monitor::ntk_drift(model, &flipped, x));
+}
+
+fn diagnostics(input: &Input<'_>, numbers: &mut Numbers<'_>) {
+    let (chains, draws) = (usize::from(input.n % 5), usize::from(input.m % 30));
+    let class = input.points;
+    let values = numbers.array::<f64>(class, longer(chains * draws, input.surplus[1]));
+    if let Ok(draws) = Draws::from_flat(&values, chains) {
+        let summary = draws.summary();
+        assert!(!summary.r_hat.is_sign_negative() || summary.r_hat.is_nan(), "{summary:?}");
+        assert!(!(summary.ess_bulk <= 0.0), "{summary:?}");
+        draws.autocorrelation(usize::from(input.d));
+    }
+    let Ok(mut running) = RunningDiagnostics::new(chains, 2) else { return };
+    for states in values.chunks(chains * 2) {
+        let before = running.draws();
+        let taken = running.update(states).is_ok();
+        assert_eq!(taken, states.len() == 2 * chains && finite(states));
+        assert_eq!(running.draws(), before + u64::from(taken));
+    }
+    assert!(running.coordinate(2).is_none() && running.coordinate(1).is_some());
+    running.worst_ess();
+    running.worst_r_hat();
+}
+
+fn check<T: Float>(input: &Input<'_>) {
+    let mut numbers = Numbers::new(input.numbers);
+    diagnostics(input, &mut numbers);
+    let Some(model) = model::<T>(input, &mut numbers) else { return };
+    // Another dimension than the model's now and then.
+    let d = if input.pad > 250 { usize::from(input.pad % 3) } else { model.dim() };
+    let n = usize::from(input.n % 70).min(8_000 / (d * model.neurons()).max(1));
+    let mut x = numbers.array::<T>(input.points, n * d);
+    if input.sphere {
+        normalise(&mut x, d);
+    }
+    let stride = d + usize::from(input.pad % 4);
+    let mut wide = vec![T::from_f64(f64::NAN); n * stride];
+    for i in 0..n {
+        wide[i * stride..][..d].copy_from_slice(&x[i * d..][..d]);
+    }
+    let x = Rows::with_stride(&wide, n, d, stride).expect("sized for it");
+    evaluations(input, &model, x);
+    gradients(input, &mut numbers, &model, x);
+    monitors(input, &mut numbers, &model, x);
+}
+
+fuzz_target!(|input: Input<'_>| {
+    let [rows, cols, stride] = input.view.map(Size::value);
+    views(rows, cols, stride);
+    match input.double {
+        false => check::<f32>(&input),
+        true => check::<f64>(&input),
+    }
+});
