@@ -1,4 +1,7 @@
 //! Exports facts about the build, for `gibbsite info` and benchmark reports. Generates no code.
+//!
+//! With the feature `blas`, the build script of the kernels finds the library, since the linker's flags must
+//! come from the crate that calls it; `BuildInfo::blas` says which.
 
 use std::{env, process::Command};
 

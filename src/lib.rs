@@ -18,6 +18,8 @@
 //! | watch norms, curvature and the regime of training | [`monitor`] |
 //! | test whether points are draws from it | [`stein`] |
 //! | compare with a known truth | [`teacher`] |
+//! | see all of it at work | [`tour`] |
+//! | read the mathematics | [`gibbsite_kernels::guide`] |
 //!
 //! Points are borrowed row-major matrices, [`Rows`] and [`RowsMut`]. Everything is generic over `f32` and `f64`
 //! ([`Real`]), runs in the caller's rayon pool and returns [`Error`]s with the shapes in the message.
@@ -85,6 +87,8 @@ pub struct BuildInfo {
     pub profile: &'static str,
     /// Backends that are built in, by name.
     pub backends: &'static [&'static str],
+    /// The BLAS library that is linked, if the backend `blas` is built in: `openblas`, `blis`, `mkl` or `accelerate`.
+    pub blas: Option<&'static str>,
     /// Whether work is spread over threads.
     pub threads: bool,
 }
@@ -96,10 +100,32 @@ impl BuildInfo {
         rustc: env!("GIBBSITE_RUSTC"),
         target: env!("GIBBSITE_TARGET"),
         profile: env!("GIBBSITE_PROFILE"),
-        backends: &["fused", "faer"],
+        backends: if cfg!(feature = "blas") {
+            &["fused", "faer", "blas"]
+        } else {
+            &["fused", "faer"]
+        },
+        #[cfg(feature = "blas")]
+        blas: Some(gibbsite_kernels::blas::LIBRARY),
+        #[cfg(not(feature = "blas"))]
+        blas: None,
         threads: cfg!(feature = "rayon"),
     };
+
+    /// What the BLAS library that runs calls itself: version and configuration, if there is one and it tells.
+    pub fn blas_version(&self) -> Option<String> {
+        cfg_if::cfg_if! {
+            if #[cfg(feature = "blas")] {
+                gibbsite_kernels::blas::version()
+            } else {
+                None
+            }
+        }
+    }
 }
+
+#[doc = include_str!("tour.md")]
+pub mod tour {}
 
 /// The examples of the README, compiled and run as tests.
 #[cfg(doctest)]

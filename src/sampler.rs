@@ -26,7 +26,7 @@
 //! ```
 
 use crate::{
-    Backend, Domain, Energy, Error, Real, ReluEnergy, Result, Rows, RowsMut,
+    Domain, Energy, Error, Real, ReluEnergy, Result, Rows, RowsMut,
     checkpoint::Checkpoint,
     data::{check_finite, check_on_sphere},
     normaliser::{Base, base_samples},
@@ -35,7 +35,7 @@ use crate::{
 };
 use gibbsite_kernels::{
     ShapeError,
-    chain::{self, Moving, Rule, Space},
+    chain::{self, Moving, ReluTarget, Rule, Space},
     noise::{STREAMS, Streams},
 };
 
@@ -588,11 +588,9 @@ impl<T: Real> Chains<T> {
         for done in (0..steps).step_by(AT_ONCE) {
             let steps = AT_ONCE.min(steps - done);
             moves.accepted.fill(T::ZERO);
-            match energy.as_relu() {
-                Some(model) if model.backend() != Backend::Faer => {
-                    self.steps_of_relu(model, moves, steps);
-                }
-                _ => self.steps_of_any(energy, moves, steps)?,
+            match energy.as_relu().and_then(ReluEnergy::chain_target) {
+                Some(target) => self.steps_of_relu(target, moves, steps),
+                None => self.steps_of_any(energy, moves, steps)?,
             }
             let lost = |x: &[T]| x.iter().any(|x| !x.to_f64().is_finite());
             if let Some(chain) = self.states().iter().position(lost) {
@@ -610,8 +608,8 @@ impl<T: Real> Chains<T> {
         Ok((Report { acceptance }, probability))
     }
 
-    fn steps_of_relu(&mut self, model: &ReluEnergy<T>, moves: &mut Moves<T>, steps: usize) {
-        let (d, rule, target) = (self.dim, self.rule(), model.chain_target());
+    fn steps_of_relu(&mut self, target: ReluTarget<'_, T>, moves: &mut Moves<T>, steps: usize) {
+        let (d, rule) = (self.dim, self.rule());
         let block = parallel::rows_per_item(self.chains, CHAINS_PER_TILE, CHAINS_PER_TILE);
         // Rules that keep no velocity do not look at it, but want one of the right shape.
         let mut unused = vec![T::ZERO; if self.velocity.is_empty() { self.x.len() } else { 0 }];

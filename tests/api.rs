@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{model, normals};
+use common::{BACKENDS, model, normals};
 use gibbsite::{
     Backend, Domain, Energy, Error, ReluEnergy, Rows, RowsMut, normaliser,
     teacher::Teacher,
@@ -96,7 +96,7 @@ fn views_are_checked_without_overflow() {
 
 #[test]
 fn a_nan_stays_in_its_row() {
-    for backend in [Backend::Fused, Backend::Faer] {
+    for &backend in BACKENDS {
         let (n, d) = (60, 5);
         let model = model::<f64>(130, d, true, backend);
         let mut x = normals::<f64>(n * d, 4);

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{model, normals};
+use common::{BACKENDS, model, normals};
 use faer::{Mat, Side};
 use gibbsite::{
     Backend, Error, ReluEnergy, Rows,
@@ -226,8 +226,10 @@ fn curvature_is_that_of_the_dense_covariance() {
         let eigenvalues = dense.self_adjoint_eigenvalues(Side::Lower).unwrap();
         close(trace, beta * beta * eigenvalues.iter().sum::<f64>(), 1e-8);
         close(largest, beta * beta * eigenvalues.last().unwrap(), 1e-8);
-        let faer = model.clone().with_backend(Backend::Faer);
-        close(curvature(&faer, x, &weights).unwrap().largest, largest, 1e-10);
+        for &backend in BACKENDS {
+            let model = model.clone().with_backend(backend);
+            close(curvature(&model, x, &weights).unwrap().largest, largest, 1e-10);
+        }
     }
 }
 

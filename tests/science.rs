@@ -13,30 +13,6 @@ use gibbsite::{
 };
 
 #[test]
-fn the_faer_backend_agrees_with_the_fused_kernel() {
-    for (n, d, m, bias) in [(300, 7, 500, true), (257, 40, 193, false), (5000, 3, 17, true)] {
-        let x = normals::<f64>(n * d, 5);
-        let r = normals::<f64>(n, 6);
-        let rows = Rows::new(&x, n, d).unwrap();
-        let run = |backend| {
-            let model = model::<f64>(m, d, bias, backend);
-            let (mut energy, mut score) = (vec![0.0; n], vec![0.0; n * d]);
-            model.energy(rows, &mut energy).unwrap();
-            model.score(rows, RowsMut::new(&mut score, n, d).unwrap()).unwrap();
-            let mut grad = model.zero_grad();
-            model.param_grad(rows, Some(&r), &mut grad).unwrap();
-            let bias = grad.bias.unwrap_or_default();
-            [energy, score, grad.w, grad.theta, bias].concat()
-        };
-        let (fused, faer) = (run(Backend::Fused), run(Backend::Faer));
-        // All outputs are of order 1 to 100 here; terms are too.
-        for (fused, faer) in fused.iter().zip(&faer) {
-            assert!((fused - faer).abs() < 1e-11, "{fused} against {faer}");
-        }
-    }
-}
-
-#[test]
 fn score_is_the_gradient_of_minus_the_potential() {
     let d = 6;
     let euclidean = model::<f64>(40, d, true, Backend::Auto)
@@ -345,4 +321,39 @@ fn annealing_both_ways_brackets_log_z() {
     assert!(lower - 4.0 * bracket.lower.std_error < exact.value);
     assert!(upper + 4.0 * bracket.upper_std_error > exact.value);
     assert!((upper - lower).abs() < 0.1);
+}
+
+#[test]
+fn data_sets_of_a_teacher_are_as_large_as_asked_and_share_no_point() {
+    // The teacher whose rejection sampler accepts least, about 7 % in d = 15.
+    let d = 15;
+    let teacher = Teacher::<f64>::named("j2w-5", d, 12).unwrap();
+    let sets: Vec<Vec<f64>> = (0..3).map(|set| teacher.sample(2000, 1, set).unwrap()).collect();
+    let mut first: Vec<u64> = Vec::new();
+    for set in &sets {
+        assert_eq!(set.len(), 2000 * d);
+        first.extend(set.chunks(d).map(|x| x[0].to_bits()));
+    }
+    first.sort_unstable();
+    first.dedup();
+    assert_eq!(first.len(), 3 * 2000, "points that are there twice");
+}
+
+#[test]
+fn energies_far_beyond_the_exponential_have_a_log_z() {
+    // One neuron of weight ±10^5: exp of it is not finite.
+    let theta = [0.6, 0.0, 0.8];
+    for w in [1e5, -1e5] {
+        let model = ReluEnergy::new(Rows::new(&theta, 1, 3).unwrap(), &[w]).unwrap();
+        let model = model.with_domain(Domain::Sphere).unwrap();
+        let found = normaliser::importance_sampling(&model, 20_000, 1, 0).unwrap();
+        // On the sphere in three dimensions z = θ·x is uniform: Z = ½ + (1 - e^-w)/(2w).
+        // Few points come near the top of e^(10^5 z), hence 50 of 10^5.
+        let (exact, tolerance) = match w > 0.0 {
+            true => (f64::ln(0.5 + 0.5 / w), 0.05),
+            false => (-w - f64::ln(-2.0 * w), 50.0),
+        };
+        let off = (found.value - exact).abs();
+        assert!(off < tolerance, "{w}: {} of {exact}", found.value);
+    }
 }

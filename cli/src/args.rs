@@ -63,7 +63,8 @@ pub struct Global {
     #[arg(long, global = true, value_name = "LEVEL", default_value = "auto")]
     #[arg(value_parser = PossibleValuesParser::new(["auto", "avx512", "avx2", "neon", "scalar"]))]
     pub isa: String,
-    /// Backend: fused gives the same bits on every machine, auto picks the faster by shape
+    /// Backend: auto is fused, which gives the same bits on every machine; faer and blas are matrix products
+    /// of these libraries, blas only if built with --features blas
     #[arg(long, global = true, value_enum, value_name = "NAME", default_value_t = Backend::Auto)]
     pub backend: Backend,
     /// Print nothing but errors (and the JSON of --json)
@@ -86,7 +87,6 @@ pub enum Backend {
     Auto,
     Fused,
     Faer,
-    #[value(hide = true)]
     Blas,
 }
 
@@ -118,6 +118,9 @@ Example:
     Bench(BenchArgs),
     /// Show the version, the instruction sets and the backends
     Info,
+    /// Time all backends
+    #[command(hide = true)]
+    Sweep,
 }
 
 #[derive(Debug, Args)]
@@ -666,7 +669,8 @@ pub struct Optimisation {
     /// 0.01, for transport 0]
     #[arg(long, value_name = "C", allow_negative_numbers = true, value_parser = not_negative)]
     pub decay: Option<f64>,
-    /// Weight decay of all trained parameters
+    /// Weight decay of all trained parameters; where layers are balanced, this times the F1 norm is added to
+    /// the loss
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, value_parser = not_negative)]
     #[arg(default_value_t = TrainOptions::default().weight_decay)]
     pub weight_decay: f64,

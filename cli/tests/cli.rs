@@ -457,12 +457,31 @@ fn bad_usage_is_refused_in_one_line() {
         ("--dtype", "f16"),
         ("--isa", "sse9"),
         ("--backend", "cuda"),
-        ("--backend", "blas"),
     ] {
         refuse(dir, &["info", flag, value], flag);
     }
+}
+
+#[test]
+fn blas_is_named_or_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
     let output = run(dir, &["info", "--backend", "blas"]);
-    assert!(text(&output.stderr).contains("not built in"));
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    let info = json(dir, &["info"]);
+    if cfg!(feature = "blas") {
+        let name = info["blas"].as_str().unwrap();
+        assert!(stdout.contains(name) && stderr.starts_with(&format!("backend blas: {name}")));
+        assert_eq!(info["backends"][2], "blas");
+        assert!(info["blas_version"].is_string() || name == "accelerate");
+    } else {
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(
+            stderr,
+            "error: --backend blas: built without BLAS: build with --features blas\n"
+        );
+        assert!(info["blas"].is_null() && info["blas_version"].is_null());
+    }
 }
 
 #[test]
@@ -602,11 +621,16 @@ fn training_does_not_depend_on_threads_or_instruction_set() {
     let mut first: Option<Vec<u8>> = None;
     for isa in isas(dir) {
         for threads in ["1", "2"] {
-            let flags = ["--isa", &isa, "--threads", threads, "--backend", "fused", "--bias"];
+            let flags = ["--isa", &isa, "--threads", threads, "--backend", "fused"];
             let mut model = Vec::new();
-            for estimator in ["mle", "ksd", "f1sd"] {
-                let estimator = ["--estimator", estimator];
-                succeed(dir, &tiny(&[&TEACHER[..], &flags, &estimator].concat()));
+            for more in [
+                &["--bias", "--estimator", "mle"][..],
+                &["--bias", "--estimator", "ksd"],
+                &["--bias", "--estimator", "f1sd"],
+                &["--estimator", "f1sd", "--critic", "network"],
+                &["--optimiser", "transport"],
+            ] {
+                succeed(dir, &tiny(&[&TEACHER[..], &flags, more].concat()));
                 model.extend(fs::read(dir.join("out/model.safetensors")).unwrap());
             }
             assert!(
@@ -767,6 +791,12 @@ fn training_refuses_bad_input() {
         (vec!["--optimiser", "lbfgs"], "--regime f2"),
         (vec!["--optimiser", "lbfgs", "--regime", "f2", "--estimator", "f1sd"], "--optimiser"),
         (vec!["--optimiser", "lbfgs", "--regime", "f2", "--negative", "persistent"], "--optimiser"),
+        (vec!["--optimiser", "transport", "--regime", "f2"], "--regime f1"),
+        (vec!["--optimiser", "transport", "--bias"], "--bias"),
+        (vec!["--critic", "network"], "--estimator f1sd"),
+        (vec!["--decay", "-1"], "--decay"),
+        (vec!["--resume"], "checkpoint.safetensors"),
+        (vec!["--checkpoint-every", "-1"], "--checkpoint-every"),
         (vec!["--patience", "0"], "--patience"),
         (vec!["--estimator", "gan"], "--estimator"),
         (vec!["--regime", "f3"], "--regime"),

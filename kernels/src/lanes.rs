@@ -5,6 +5,8 @@
 //! NaN and signed zeros open in `min`/`max`. This one holds just what our kernels use, with
 //! every result pinned down to the bit.
 
+#[cfg(feature = "blas")]
+use crate::blas;
 use crate::{Isa, chain, elementary, noise, relu, stein};
 use bytemuck::Pod;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -144,6 +146,10 @@ pub trait Real:
     const NAN: Self;
     /// The name of the type: `"f32"` or `"f64"`.
     const NAME: &'static str;
+    /// The routine of CBLAS for this type.
+    #[cfg(feature = "blas")]
+    #[doc(hidden)]
+    const GEMM: blas::Gemm<Self>;
 
     /// `self * a + b`, rounded once on every platform.
     fn mul_add(self, a: Self, b: Self) -> Self;
@@ -177,7 +183,7 @@ impl<T, K: Kernel<T>, L: Lanes<T>> pulp::NullaryFnOnce for Run<K, L, T> {
 struct Scalar;
 
 macro_rules! real {
-    ($t:ident, $bits:ident, |$a:ident, $b:ident| $integers:expr) => {
+    ($t:ident, $bits:ident, $gemm:ident, |$a:ident, $b:ident| $integers:expr) => {
         impl Real for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -186,6 +192,8 @@ macro_rules! real {
             const INFINITY: Self = $t::INFINITY;
             const NAN: Self = $t::NAN;
             const NAME: &'static str = stringify!($t);
+            #[cfg(feature = "blas")]
+            const GEMM: blas::Gemm<Self> = blas::$gemm;
 
             #[inline(always)]
             fn mul_add(self, a: Self, b: Self) -> Self {
@@ -326,8 +334,8 @@ macro_rules! real {
     };
 }
 
-real!(f32, u32, |a, _b| [a as u32, (a >> 32) as u32]);
-real!(f64, u64, |a, b| [a, b]);
+real!(f32, u32, cblas_sgemm, |a, _b| [a as u32, (a >> 32) as u32]);
+real!(f64, u64, cblas_dgemm, |a, b| [a, b]);
 
 impl Level for Scalar {
     type Words = u64;

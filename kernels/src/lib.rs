@@ -2,7 +2,8 @@
 //!
 //! This crate is the bottom layer of [`gibbsite`](https://docs.rs/gibbsite): plain slices in,
 //! plain slices out. It starts no threads, does no input or output, and holds no `unsafe`
-//! code of its own: registers are reached through [`pulp`]'s checked instruction-set tokens.
+//! code of its own: registers are reached through [`pulp`]'s checked instruction-set tokens. Only with
+//! the feature `blas`, off by default, the module of that name calls the CBLAS functions of a library of the system.
 //!
 //! # What is where
 //!
@@ -15,6 +16,7 @@
 //! | [`elementary`] | ln, exp, sin πx, cos πx, angles |
 //! | [`Isa`] | instruction-set levels, detected once, ordered, forced per call |
 //! | [`Rows`], [`RowsMut`] | borrowed row-major matrices, checked when they are made |
+//! | [`guide`] | the mathematics, a page for each family |
 //! | [`registry`] | every kernel with its shapes, cost and error bound: what tests, benches and fuzzing iterate over |
 //!
 //! # Same bits everywhere
@@ -47,7 +49,9 @@
 //! # Ok::<(), gibbsite_kernels::ShapeError>(())
 //! ```
 
-#![forbid(unsafe_code)]
+// Foreign functions are called in `blas` alone.
+#![cfg_attr(not(feature = "blas"), forbid(unsafe_code))]
+#![cfg_attr(feature = "blas", deny(unsafe_code))]
 
 mod isa;
 mod lanes;
@@ -55,8 +59,11 @@ mod rows;
 mod scratch;
 mod transpose;
 
+#[cfg(feature = "blas")]
+pub mod blas;
 pub mod chain;
 pub mod elementary;
+pub mod guide;
 pub mod noise;
 pub mod registry;
 pub mod relu;

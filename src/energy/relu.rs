@@ -1,6 +1,9 @@
 //! The shallow ReLU model.
 
-use super::{Domain, Energy, gemm::Product};
+use super::{
+    Domain, Energy,
+    gemm::{Library, Product},
+};
 use crate::{Error, Real, Result, Rows, RowsMut, parallel};
 use gibbsite_kernels::{
     Isa, Scratch, ShapeError,
@@ -13,14 +16,21 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Backend {
-    /// Whichever is faster for the shape; the same choice on every machine.
+    /// What [`ReluEnergy::path`] tells: [`Backend::Fused`] for every shape, so the same bits as that.
     #[default]
     Auto,
     /// Our register-tiled kernel: the same bits on every machine, for any number of threads and
     /// any split of the batch.
     Fused,
-    /// faer's matrix product with our epilogue: within the documented error bound, not bit-stable.
+    /// faer's matrix product with our epilogue. Its sums may be taken in any order, so results are not bit-stable. Their error
+    /// is at most γ_(d + c + 4) times the sum of the absolute values of all products that enter, for c neurons in energies and
+    /// scores and c samples in parameter gradients; γ and the exception of gates as in [`gibbsite_kernels::relu`].
     Faer,
+    /// The same with the product of the BLAS library that is linked. Threads are those of the rayon pool, as for the
+    /// other backends: the library is held to one while it is at work, and has its own back afterwards. Only with the
+    /// feature `blas`; the module `blas` of `gibbsite_kernels` tells how the library is found.
+    #[cfg(feature = "blas")]
+    Blas,
 }
 
 impl std::fmt::Display for Backend {
@@ -29,6 +39,8 @@ impl std::fmt::Display for Backend {
             Backend::Auto => "auto",
             Backend::Fused => "fused",
             Backend::Faer => "faer",
+            #[cfg(feature = "blas")]
+            Backend::Blas => "blas",
         })
     }
 }
@@ -199,9 +211,36 @@ impl<T: Real> ReluEnergy<T> {
         self.backend
     }
 
-    /// What the kernel for chains needs to know.
-    pub(crate) fn chain_target(&self) -> ReluTarget<'_, T> {
-        ReluTarget {
+    /// The plan: what computes, the backend that was forced or the one that [`Backend::Auto`] stands for. That is the fused
+    /// kernel for every shape: it is the fastest where the work is, and the others do not keep the bits.
+    ///
+    /// Time by the faster library over time by the fused kernel, median over energies, scores and parameter gradients:
+    ///
+    /// | n | m | d | AVX-512: f32 | f64 | AVX2: f32 | f64 |
+    /// |---|---|---|---|---|---|---|
+    /// | 32 to 8192 | 100 to 2000 | 2, 15 | 3.1 | 2.4 | 2.4 | 2.2 |
+    /// | | | 64 | 1.4 | 1.3 | 1.2 | 1.2 |
+    /// | | | 256, 784 | 1.2 | 1.1 | 1.1 | 1.1 |
+    /// | 32 to 8192 | 10 | 2, 15 | 2.3 | 1.7 | 2.0 | 1.6 |
+    /// | | | 64 | 1.1 | 0.8 | 1.3 | 1.1 |
+    /// | | | 256, 784 | 0.7 | 0.7 | 1.3 | 1.0 |
+    /// | 1 | 10 to 2000 | 2, 15 | 4.4 | 4.1 | 4.0 | 4.2 |
+    /// | | | 64 | 1.3 | 1.3 | 1.6 | 2.3 |
+    /// | | | 256, 784 | 0.6 | 0.7 | 1.2 | 1.5 |
+    ///
+    /// (One thread of an AMD EPYC "Turin", 2026-11-22, the least of some runs; faer 0.24.4 and OpenBLAS 0.3.21 with its kernels
+    /// for AVX-512, and these for AVX2 alone, since faer cannot be held to it.) So single points and models of some ten
+    /// neurons in hundreds of dimensions are those that gain by forcing [`Backend::Faer`], if their bits do not matter.
+    pub fn path(&self) -> Backend {
+        match self.backend {
+            Backend::Auto => Backend::Fused,
+            forced => forced,
+        }
+    }
+
+    /// What the kernel for chains needs to know; nothing if a library computes the products.
+    pub(crate) fn chain_target(&self) -> Option<ReluTarget<'_, T>> {
+        self.library().is_none().then(|| ReluTarget {
             panel: &self.panel,
             beta: self.beta,
             precision: self.precision(),
@@ -209,7 +248,7 @@ impl<T: Real> ReluEnergy<T> {
                 Domain::Euclidean => Space::Flat,
                 Domain::Sphere => Space::Sphere,
             },
-        }
+        })
     }
 
     /// 1/s² of the Gaussian base.
@@ -321,7 +360,7 @@ impl<T: Real> ReluEnergy<T> {
             return Err(ShapeError::new("sample weights", n, r.len()).into());
         }
         self.check_grad(grad)?;
-        let with_bias = self.bias.is_some();
+        let (with_bias, library) = (self.bias.is_some(), self.library());
         grad.fill_zero();
         let part = |range: Range<usize>| (x.range(range.start, range.len()), r.map(|r| &r[range]));
         let pack = |range| {
@@ -342,9 +381,9 @@ impl<T: Real> ReluEnergy<T> {
             let (gradient, bias_gradient) = rest.split_at_mut(count * d);
             let mut gradient = RowsMut::new(gradient, count, d).expect("sized above");
             let bias_gradient = with_bias.then_some(bias_gradient);
-            match panel {
-                Some(panel) => relu::param_sums(
-                    panel,
+            match library {
+                None => relu::param_sums(
+                    panel.expect("packed for it"),
                     theta,
                     bias,
                     value,
@@ -352,9 +391,10 @@ impl<T: Real> ReluEnergy<T> {
                     bias_gradient,
                     scratch,
                 ),
-                None => {
+                Some(library) => {
                     let (x, r) = part(samples);
                     Product {
+                        library,
                         isa: self.isa,
                         points: theta,
                         point_bias: bias,
@@ -366,7 +406,8 @@ impl<T: Real> ReluEnergy<T> {
                 }
             }
         };
-        over_samples((n, m, width), self.uses_fused().then_some(pack), sum, |neurons, partial| {
+        let pack = library.is_none().then_some(pack);
+        over_samples((n, m, width), pack, sum, |neurons, partial| {
             let (first, count) = (neurons.start, neurons.len());
             let (value, rest) = partial.split_at(count);
             let (gradient, bias_gradient) = rest.split_at(count * d);
@@ -486,7 +527,7 @@ impl<T: Real> ReluEnergy<T> {
         mut score: Option<RowsMut<'_, T>>,
         scratch: &mut Scratch,
     ) {
-        if self.uses_fused() {
+        let Some(library) = self.library() else {
             return match (energy, &mut score) {
                 (Some(energy), Some(score)) => {
                     relu::energy_score(&self.panel, x, energy, score, scratch)
@@ -495,8 +536,9 @@ impl<T: Real> ReluEnergy<T> {
                 (None, Some(score)) => relu::score(&self.panel, x, score, scratch),
                 (None, None) => {}
             };
-        }
+        };
         Product {
+            library,
             isa: self.isa,
             points: x,
             point_bias: None,
@@ -518,12 +560,13 @@ impl<T: Real> ReluEnergy<T> {
         }
     }
 
-    /// The plan: whether the fused kernel computes the sums.
-    fn uses_fused(&self) -> bool {
-        match self.backend {
-            Backend::Faer => false,
-            // The fused kernel led at every shape that was measured, d = 2 to 4096.
-            Backend::Fused | Backend::Auto => true,
+    /// Whose matrix products compute the sums; none's if the fused kernel does.
+    fn library(&self) -> Option<Library> {
+        match self.path() {
+            Backend::Auto | Backend::Fused => None,
+            Backend::Faer => Some(Library::Faer),
+            #[cfg(feature = "blas")]
+            Backend::Blas => Some(Library::Blas),
         }
     }
 

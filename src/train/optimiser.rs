@@ -112,7 +112,8 @@ impl State {
         options: &TrainOptions,
         mut gradient: impl FnMut(&ReluEnergy<T>) -> Result<ParamGrad<T>>,
     ) -> Result<()> {
-        let decay = options.weight_decay;
+        // Of (λ/2m) Σ (w² + |θ|²), as small as the F1 norm lets it be λ times this norm.
+        let decay = options.weight_decay / model.neurons() as f64;
         let rates = match self {
             State::Lbfgs(lbfgs) => {
                 return lbfgs.step(model, |model| {
@@ -121,7 +122,7 @@ impl State {
                 });
             }
             State::Transport(transport) => {
-                return transport.step(model, iteration, decay, &gradient(model)?);
+                return transport.step(model, iteration, options.weight_decay, &gradient(model)?);
             }
             State::GradientDescent(schedule) | State::Adam { schedule, .. } => {
                 schedule.rates(iteration)
@@ -427,7 +428,7 @@ mod tests {
                 domain,
                 regime: Regime::F2,
                 neurons: 12,
-                weight_decay: 1e-3,
+                weight_decay: 1.2e-2,
                 optimiser: Optimiser::Lbfgs,
                 ..Default::default()
             };
@@ -439,8 +440,9 @@ mod tests {
             for iteration in 0..60 {
                 state.step(&mut exact, iteration, &options, &mut gradient).unwrap();
             }
+            let decay = options.weight_decay / 12.0;
             let decayed = |g: &[f64], w: &[f64]| -> Vec<f64> {
-                g.iter().zip(w).map(|(g, w)| g + options.weight_decay * w).collect()
+                g.iter().zip(w).map(|(g, w)| g + decay * w).collect()
             };
             let residual = norm(&decayed(&gradient(&exact).unwrap().w, exact.w()));
             let first = norm(&gradient(&start).unwrap().w);
@@ -458,6 +460,31 @@ mod tests {
             let off: Vec<f64> = long.w().iter().zip(exact.w()).map(|(a, b)| a - b).collect();
             let (off, size) = (norm(&off), norm(exact.w()));
             assert!(off < 1e-6 * size, "{estimator} {domain}: {off} of {size}");
+        }
+    }
+
+    #[test]
+    fn weight_decay_does_not_depend_on_the_number_of_neurons() {
+        for neurons in [1, 7, 500] {
+            let options = TrainOptions {
+                neurons,
+                learning_rate: Some(0.25),
+                weight_decay: 0.1,
+                ..Default::default()
+            };
+            let start = initial_model::<f64>(3, &options).unwrap();
+            let mut model = start.clone();
+            let grad = model.zero_grad();
+            let mut state = State::new(&options).unwrap();
+            state.step(&mut model, 0, &options, |_| Ok(grad.clone())).unwrap();
+            for (after, before) in model.w().iter().zip(start.w()) {
+                assert!((after - (1.0 - 0.25 * 0.1) * before).abs() < 1e-14, "{after}, {before}");
+            }
+            // Neurons have a hundred times the step.
+            let theta = model.theta().as_slice().iter().zip(start.theta().as_slice());
+            for (after, before) in theta {
+                assert!((after - (1.0 - 25.0 * 0.1) * before).abs() < 1e-13, "{after}, {before}");
+            }
         }
     }
 

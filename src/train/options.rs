@@ -96,7 +96,8 @@ pub struct TrainOptions {
     /// c of the schedule l / (1 + c t) of the step sizes at iteration t; 0 keeps them as they are. If absent, 0.005, for the F1 Stein
     /// discrepancy 0.01 (the paper's), and 0 for transport.
     pub decay: Option<f64>,
-    /// Weight decay of all trained parameters.
+    /// Weight decay λ of all trained parameters, which adds (λ/2m) Σ_j (w_j² + |(θ_j, b_j)|²) to the loss: where both layers are balanced, λ
+    /// times the F1 norm, for any number of neurons.
     pub weight_decay: f64,
     /// Variance of the initial parameters in the active regime (0.1 in the paper's experiments): small values let neurons
     /// condense on few directions, large ones keep them near where they started.

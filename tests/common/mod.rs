@@ -3,6 +3,15 @@
 
 use gibbsite::{Backend, Real, ReluEnergy, Rows, random::Stream};
 
+/// All backends of this build.
+pub const BACKENDS: &[Backend] = &[
+    Backend::Auto,
+    Backend::Fused,
+    Backend::Faer,
+    #[cfg(feature = "blas")]
+    Backend::Blas,
+];
+
 /// Standard normals of one stream.
 pub fn normals<T: Real>(len: usize, stream: u64) -> Vec<T> {
     let mut values = vec![T::from_f64(0.0); len];

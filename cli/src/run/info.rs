@@ -16,6 +16,8 @@ struct Info {
     isa_usable: Vec<&'static str>,
     isa_cap: Option<&'static str>,
     backends: &'static [&'static str],
+    blas: Option<&'static str>,
+    blas_version: Option<String>,
     threads: usize,
     dtype: &'static str,
     rustc: &'static str,
@@ -32,6 +34,8 @@ pub fn run(context: Context) -> Result<()> {
         isa_usable: usable_isas().map(Isa::name).collect(),
         isa_cap: isa_cap()?.map(Isa::name),
         backends: build.backends,
+        blas: build.blas,
+        blas_version: build.blas_version(),
         threads: context.threads,
         dtype: context.dtype,
         rustc: build.rustc,
@@ -44,6 +48,7 @@ pub fn run(context: Context) -> Result<()> {
     facts.add("instruction set used", info.isa);
     facts.add("cap (GIBBSITE_ISA)", info.isa_cap.unwrap_or("none"));
     facts.add("backends", info.backends.join(", "));
+    facts.add("BLAS", super::blas().as_deref().unwrap_or("none"));
     facts.add("threads", info.threads);
     facts.add("compiler", info.rustc);
     facts.add("target", info.target);

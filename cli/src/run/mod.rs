@@ -7,6 +7,7 @@ mod random;
 mod reproduce;
 mod sample;
 mod stein;
+mod sweep;
 mod train;
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     report::{Voice, shown},
 };
 use clap::{Parser, error::ErrorKind};
-use gibbsite::{Backend, Domain, Isa, ReluEnergy, Rows};
+use gibbsite::{Backend, BuildInfo, Domain, Isa, ReluEnergy, Rows};
 use std::{env, fs, num::NonZeroUsize, panic, path::Path, process::ExitCode, thread};
 
 /// Runs the program on the arguments of the process.
@@ -82,16 +83,25 @@ impl Context {
                 args::Backend::Auto => Backend::Auto,
                 args::Backend::Fused => Backend::Fused,
                 args::Backend::Faer => Backend::Faer,
+                #[cfg(feature = "blas")]
+                args::Backend::Blas => Backend::Blas,
+                #[cfg(not(feature = "blas"))]
                 args::Backend::Blas => {
-                    let built_in = gibbsite::BuildInfo::CURRENT.backends.join(", ");
-                    return Err(Error::Usage(format!(
-                        "--backend blas: not built in (available: auto, {built_in})"
-                    )));
+                    return Err(Error::Usage(
+                        "--backend blas: built without BLAS: build with --features blas".into(),
+                    ));
                 }
             },
             voice: Voice { quiet: global.quiet, json: global.json },
         })
     }
+}
+
+/// The BLAS library that is linked: its name, and what it calls itself if it tells.
+fn blas() -> Option<String> {
+    let build = BuildInfo::CURRENT;
+    let name = build.blas?;
+    Some(build.blas_version().map_or(name.to_owned(), |version| format!("{name} ({version})")))
 }
 
 /// The environment variable that caps instruction sets.
@@ -128,6 +138,9 @@ fn choose_isa(name: &str) -> Result<Isa> {
 
 fn run(cli: Cli) -> Result<()> {
     let context = Context::new(&cli.global)?;
+    if let (args::Backend::Blas, Some(blas)) = (cli.global.backend, blas()) {
+        context.voice.message(format_args!("backend blas: {blas}"));
+    }
     thread_pool(context.threads)?.install(|| match cli.global.dtype.unwrap_or_default() {
         Dtype::F32 => command::<f32>(&cli.command, context),
         Dtype::F64 => command::<f64>(&cli.command, context),
@@ -153,6 +166,7 @@ fn command<T: Number>(command: &Command, context: Context) -> Result<()> {
         Command::Random(args) => random::run::<T>(args, context),
         Command::Bench(args) => bench::run(args, context),
         Command::Info => info::run(context),
+        Command::Sweep => sweep::sweep::<T>(context),
     }
 }
 

@@ -4,7 +4,7 @@ use super::engine::{TRAIN, in_parallel, points};
 use crate::{
     Number,
     error::Result,
-    plot::{BLUE, Curve, ORANGE, Plot},
+    plot::{BLUE, Curve, ORANGE, Plot, UPPER_RIGHT},
     run::{Context, thread_pool},
 };
 use gibbsite::{
@@ -12,13 +12,12 @@ use gibbsite::{
     teacher::Teacher,
     train::{TrainOptions, Training},
 };
-use plotters::chart::SeriesLabelPosition;
 use serde::Serialize;
 
 const TEACHER: &str = "j1w10";
 const DIM: usize = 15;
 const N: usize = 1000;
-const VARIANCES: [f64; 7] = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0];
+const VARIANCES: [f64; 6] = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0];
 /// Points at which the tangent kernel is watched.
 const WATCHED: usize = 100;
 
@@ -122,6 +121,6 @@ pub fn plot(students: &[Student]) -> Plot {
         mark: None,
         log: true,
         log_x: true,
-        legend: SeriesLabelPosition::LowerLeft,
+        legend: UPPER_RIGHT,
     }
 }

@@ -42,6 +42,8 @@ pub struct Task<'a> {
     pub repetition: usize,
 }
 
+const NEURONS: usize = 500;
+
 pub const REGIMES: [Regime; 2] = [Regime::F2, Regime::F1];
 
 impl Plan {
@@ -53,13 +55,15 @@ impl Plan {
                 PaperEstimator::Ksd => &[10, 30, 100, 300, 1000, 3000, 10_000],
                 PaperEstimator::F1sd => &[10, 30, 100, 300, 1000, 3000],
             };
-            let (f2, f1, decays): (&[f64], &[f64], _) = match estimator {
+            let (f2, f1, decays): (&[f64], &[f64], [f64; 3]) = match estimator {
                 PaperEstimator::Mle => {
                     (&[0.005, 0.05, 0.5], &[0.005, 0.05, 0.5], [0.0, 1e-8, 1e-5])
                 }
                 PaperEstimator::Ksd => (&[0.2, 0.5], &[0.02, 0.05, 0.15], [0.0, 1e-9, 1e-7]),
                 PaperEstimator::F1sd => (&[1.0, 2.5], &[0.5, 1.0, 2.5], [1e-10, 1e-8, 1e-6]),
             };
+            // The paper's, where decay grows with the number of neurons.
+            let decays = decays.map(|decay| NEURONS as f64 * decay);
             let (f2, f1) = (grid(f2, &decays), grid(f1, &decays));
             let cell = |&n: &usize| Cell {
                 experiment: experiment.to_owned(),
@@ -77,7 +81,7 @@ impl Plan {
             }
             cells
         });
-        Self { cells, iterations: 1000, neurons: 500, held_out: 5000 }
+        Self { cells, iterations: 1000, neurons: NEURONS, held_out: 5000 }
     }
 
     /// Fewer sizes and data sets, and one setting.
@@ -103,7 +107,7 @@ impl Plan {
                 })
                 .into()
         });
-        Self { cells, iterations: 600, neurons: 500, held_out: 3000 }
+        Self { cells, iterations: 600, neurons: NEURONS, held_out: 3000 }
     }
 }
 

@@ -1,0 +1,368 @@
+//! Matrix products by the BLAS library that is linked: [`LIBRARY`]. Only with the feature `blas`.
+//!
+//! The build script finds OpenBLAS, BLIS or MKL by pkg-config, in this order, or Accelerate on Apple's systems.
+//! `GIBBSITE_BLAS` in the environment of the build names one of them (`openblas`, `blis`, `mkl`, `accelerate`), and
+//! `GIBBSITE_BLAS_DIR` the directory that holds it if pkg-config does not know. Integers are of 32 bits.
+//!
+//! # Threads
+//!
+//! Products here are tiles of a larger job whose threads are the caller's. A library that took threads of its own for
+//! each would keep them all waiting, so it is held to one as long as any [`OneThread`] lives. MKL's number of threads
+//! is a matter of the calling thread, and other threads see no change. Those of OpenBLAS and BLIS are
+//! process-wide: other parts of the program that call the library at the same time get one thread too. When the
+//! last [`OneThread`] ends, the library has the number back that it had before the first. A number that the program sets in
+//! between is lost: it should be set before or after. BLIS's numbers for single loops (`BLIS_JC_NT` and the like)
+//! take precedence over this, and Accelerate has no such setting (`VECLIB_MAXIMUM_THREADS=1` is one).
+
+#![allow(unsafe_code, reason = "foreign functions")]
+
+use crate::{Real, Rows, RowsMut};
+use std::{
+    ffi::c_int,
+    marker::PhantomData,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+/// The library that is linked: `"openblas"`, `"blis"`, `"mkl"` or `"accelerate"`.
+pub const LIBRARY: &str = if cfg!(gibbsite_blas = "openblas") {
+    "openblas"
+} else if cfg!(gibbsite_blas = "blis") {
+    "blis"
+} else if cfg!(gibbsite_blas = "mkl") {
+    "mkl"
+} else {
+    "accelerate"
+};
+
+/// Rows and columns as they are in memory, their order, and a factor in front: `C ← α op(A) op(B) + β C`.
+#[doc(hidden)]
+pub type Gemm<T> = unsafe extern "C" fn(
+    order: c_int,
+    trans_a: c_int,
+    trans_b: c_int,
+    m: c_int,
+    n: c_int,
+    k: c_int,
+    alpha: T,
+    a: *const T,
+    lda: c_int,
+    b: *const T,
+    ldb: c_int,
+    beta: T,
+    c: *mut T,
+    ldc: c_int,
+);
+
+unsafe extern "C" {
+    pub(crate) fn cblas_sgemm(
+        order: c_int,
+        trans_a: c_int,
+        trans_b: c_int,
+        m: c_int,
+        n: c_int,
+        k: c_int,
+        alpha: f32,
+        a: *const f32,
+        lda: c_int,
+        b: *const f32,
+        ldb: c_int,
+        beta: f32,
+        c: *mut f32,
+        ldc: c_int,
+    );
+    pub(crate) fn cblas_dgemm(
+        order: c_int,
+        trans_a: c_int,
+        trans_b: c_int,
+        m: c_int,
+        n: c_int,
+        k: c_int,
+        alpha: f64,
+        a: *const f64,
+        lda: c_int,
+        b: *const f64,
+        ldb: c_int,
+        beta: f64,
+        c: *mut f64,
+        ldc: c_int,
+    );
+}
+
+/// `CblasRowMajor`, `CblasNoTrans`, `CblasTrans`.
+const ROW_MAJOR: c_int = 101;
+const NO_TRANS: c_int = 111;
+const TRANS: c_int = 112;
+
+/// What the library calls itself, with version and configuration; nothing if it does not tell.
+pub fn version() -> Option<String> {
+    library::version()
+}
+
+/// How many threads the library would use if it were called on this thread now; nothing if it does not tell.
+pub fn threads() -> Option<usize> {
+    library::threads()
+}
+
+/// Whether the library's integers can hold the shape.
+pub fn fits<T>(rows: Rows<'_, T>) -> bool {
+    [rows.rows(), rows.cols(), rows.stride()].iter().all(|&size| c_int::try_from(size).is_ok())
+}
+
+/// Holds the library to one thread while it lives, and computes products.
+#[derive(Debug)]
+pub struct OneThread {
+    before: library::Count,
+    /// The number may be a matter of the thread.
+    not_send: PhantomData<*const ()>,
+}
+
+/// All that live, and the number of threads before the first of them.
+struct Living {
+    count: usize,
+    before: library::Count,
+}
+
+static LIVING: Mutex<Living> = Mutex::new(Living { count: 0, before: library::ONE });
+
+fn living() -> MutexGuard<'static, Living> {
+    // Nothing between lock and unlock panics.
+    LIVING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl OneThread {
+    /// From now on the library uses one thread.
+    ///
+    /// # Panics
+    /// If the library takes integers of 64 bits.
+    pub fn enter() -> Self {
+        static INTEGERS: OnceLock<bool> = OnceLock::new();
+        let known = *INTEGERS.get_or_init(library::has_32_bit_integers);
+        assert!(
+            known,
+            "the BLAS library {LIBRARY} has 64-bit integers: link one with 32-bit integers"
+        );
+        let before = if library::PER_THREAD {
+            library::set_threads(library::ONE)
+        } else {
+            let mut living = living();
+            // On every thread: OpenMP below OpenBLAS has numbers of its own for each.
+            let before = library::set_threads(library::ONE);
+            if living.count == 0 {
+                living.before = before;
+            }
+            living.count += 1;
+            living.before
+        };
+        Self { before, not_send: PhantomData }
+    }
+
+    /// `C ← C + A Bᵀ`: `a` is p×k, `b` is q×k, `c` is p×q.
+    ///
+    /// # Panics
+    /// If the shapes do not fit each other, or one of them not the library ([`fits`]).
+    pub fn add_a_bt<T: Real>(&self, a: Rows<'_, T>, b: Rows<'_, T>, c: &mut RowsMut<'_, T>) {
+        assert_eq!(a.cols(), b.cols(), "columns of a against those of b");
+        assert_eq!((c.rows(), c.cols()), (a.rows(), b.rows()), "shape of c");
+        gemm((NO_TRANS, a), (TRANS, b), a.cols(), c);
+    }
+
+    /// `C ← C + Aᵀ B`: `a` is k×p, `b` is k×q, `c` is p×q.
+    ///
+    /// # Panics
+    /// If the shapes do not fit each other, or one of them not the library ([`fits`]).
+    pub fn add_at_b<T: Real>(&self, a: Rows<'_, T>, b: Rows<'_, T>, c: &mut RowsMut<'_, T>) {
+        assert_eq!(a.rows(), b.rows(), "rows of a against those of b");
+        assert_eq!((c.rows(), c.cols()), (a.cols(), b.cols()), "shape of c");
+        gemm((TRANS, a), (NO_TRANS, b), a.rows(), c);
+    }
+}
+
+impl Drop for OneThread {
+    fn drop(&mut self) {
+        if library::PER_THREAD {
+            library::set_threads(self.before);
+            return;
+        }
+        let mut living = living();
+        living.count -= 1;
+        if living.count == 0 {
+            library::set_threads(living.before);
+        }
+    }
+}
+
+/// `C ← C + op(A) op(B)` with `k` terms per sum. The shapes fit each other.
+fn gemm<T: Real>(
+    (trans_a, a): (c_int, Rows<'_, T>),
+    (trans_b, b): (c_int, Rows<'_, T>),
+    k: usize,
+    c: &mut RowsMut<'_, T>,
+) {
+    let (m, n) = (c.rows(), c.cols());
+    if m * n * k == 0 {
+        return;
+    }
+    assert!(fits(a) && fits(b) && fits(c.as_rows()), "sizes beyond the library's integers");
+    let (c, c_stride) = c.data_mut(0);
+    let int = |size: usize| size as c_int;
+    // SAFETY: `Rows` and `RowsMut` guarantee that their slices hold the first value of a row each `stride` values,
+    // and whole rows of `cols <= stride` of them; the callers have checked that op(A) is m×k, op(B) is k×n and C is m×n. So
+    // the function reads inside a and b and writes inside c, which is borrowed mutably and so overlaps neither.
+    // No size is 0, and all are below 2^31, so the conversions are exact and leading dimensions are at
+    // least the rows' lengths, as CBLAS demands. `enter` has checked that its integers are those declared.
+    unsafe {
+        T::GEMM(
+            ROW_MAJOR,
+            trans_a,
+            trans_b,
+            int(m),
+            int(n),
+            int(k),
+            T::ONE,
+            a.as_slice().as_ptr(),
+            int(a.stride()),
+            b.as_slice().as_ptr(),
+            int(b.stride()),
+            T::ONE,
+            c.as_mut_ptr(),
+            int(c_stride),
+        );
+    }
+}
+
+#[cfg(gibbsite_blas = "openblas")]
+mod library {
+    use std::ffi::{CStr, c_char, c_int};
+
+    pub type Count = c_int;
+    pub const ONE: Count = 1;
+    pub const PER_THREAD: bool = false;
+
+    unsafe extern "C" {
+        safe fn openblas_get_num_threads() -> c_int;
+        safe fn openblas_set_num_threads(threads: c_int);
+        safe fn openblas_get_config() -> *const c_char;
+    }
+
+    pub fn threads() -> Option<usize> {
+        openblas_get_num_threads().try_into().ok()
+    }
+
+    /// Gives the number before.
+    pub fn set_threads(threads: Count) -> Count {
+        let before = openblas_get_num_threads();
+        openblas_set_num_threads(threads);
+        before
+    }
+
+    pub fn version() -> Option<String> {
+        // SAFETY: a string that the library keeps for ever, with a zero at its end.
+        let config = unsafe { CStr::from_ptr(openblas_get_config()) };
+        Some(config.to_string_lossy().trim().to_owned())
+    }
+
+    pub fn has_32_bit_integers() -> bool {
+        !version().is_some_and(|config| config.contains("USE64BITINT"))
+    }
+}
+
+#[cfg(gibbsite_blas = "blis")]
+mod library {
+    use std::ffi::{CStr, c_char};
+
+    /// BLIS's `dim_t` and `gint_t`.
+    pub type Count = isize;
+    pub const ONE: Count = 1;
+    pub const PER_THREAD: bool = false;
+
+    unsafe extern "C" {
+        safe fn bli_thread_get_num_threads() -> isize;
+        safe fn bli_thread_set_num_threads(threads: isize);
+        safe fn bli_info_get_version_str() -> *const c_char;
+        safe fn bli_info_get_blas_int_type_size() -> isize;
+    }
+
+    pub fn threads() -> Option<usize> {
+        // Below 1 if none was set, which means 1.
+        bli_thread_get_num_threads().max(1).try_into().ok()
+    }
+
+    /// Gives the number before, below 1 if none was set.
+    pub fn set_threads(threads: Count) -> Count {
+        let before = bli_thread_get_num_threads();
+        bli_thread_set_num_threads(threads);
+        before
+    }
+
+    pub fn version() -> Option<String> {
+        // SAFETY: a string that the library keeps for ever, with a zero at its end.
+        let version = unsafe { CStr::from_ptr(bli_info_get_version_str()) };
+        Some(format!("BLIS {}", version.to_string_lossy().trim()))
+    }
+
+    pub fn has_32_bit_integers() -> bool {
+        bli_info_get_blas_int_type_size() == 32
+    }
+}
+
+#[cfg(gibbsite_blas = "mkl")]
+mod library {
+    use std::{
+        env,
+        ffi::{CStr, c_char, c_int},
+    };
+
+    pub type Count = c_int;
+    pub const ONE: Count = 1;
+    pub const PER_THREAD: bool = true;
+
+    unsafe extern "C" {
+        safe fn MKL_Get_Max_Threads() -> c_int;
+        safe fn MKL_Set_Num_Threads_Local(threads: c_int) -> c_int;
+        fn MKL_Get_Version_String(buffer: *mut c_char, len: c_int);
+    }
+
+    pub fn threads() -> Option<usize> {
+        MKL_Get_Max_Threads().try_into().ok()
+    }
+
+    /// Gives the number before, 0 if this thread had none of its own.
+    pub fn set_threads(threads: Count) -> Count {
+        MKL_Set_Num_Threads_Local(threads)
+    }
+
+    pub fn version() -> Option<String> {
+        let mut buffer = [0; 256];
+        // SAFETY: the library writes at most `len` bytes; the last is left alone as the string's end.
+        unsafe { MKL_Get_Version_String(buffer.as_mut_ptr().cast(), buffer.len() as c_int - 1) };
+        let version = CStr::from_bytes_until_nul(&buffer).ok()?;
+        Some(version.to_string_lossy().trim().to_owned())
+    }
+
+    /// The library that has all interfaces chooses by this variable.
+    pub fn has_32_bit_integers() -> bool {
+        !env::var("MKL_INTERFACE_LAYER").is_ok_and(|layer| layer.to_uppercase().contains("ILP64"))
+    }
+}
+
+#[cfg(gibbsite_blas = "accelerate")]
+mod library {
+    pub type Count = ();
+    pub const ONE: Count = ();
+    pub const PER_THREAD: bool = true;
+
+    pub fn threads() -> Option<usize> {
+        None
+    }
+
+    pub fn set_threads((): Count) {}
+
+    pub fn version() -> Option<String> {
+        None
+    }
+
+    /// Those with 64 bits have other names.
+    pub fn has_32_bit_integers() -> bool {
+        true
+    }
+}
