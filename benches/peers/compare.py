@@ -98,11 +98,12 @@ def check(task, data, ours, theirs):
             if not abs(a.mean() - b.mean()) <= 6 * error:
                 raise ValueError(f"moment {power} is {a.mean()} instead of {b.mean()} ± {error}")
     else:
-        epsilon = np.finfo(data.x.dtype).eps
+        root = np.sqrt(np.finfo(data.x.dtype).eps)
+        # A gate that rounding opens changes a sum over n or m of them, of whole terms.
+        tolerance = 3 * root if task in ["score", "grad"] else root / 10
         distance = np.linalg.norm(theirs - ours) / np.linalg.norm(ours)
-        # A gate may open by rounding; sums of n² terms are of one sign.
-        if not distance <= np.sqrt(epsilon) / 10:
-            raise ValueError(f"relative distance {distance:.1e}")
+        if not distance <= tolerance:
+            raise ValueError(f"relative distance {distance:.1e}, above {tolerance:.1e}")
 
 
 def timed(call, threads):
