@@ -148,6 +148,9 @@ mod tests {
         }
     }
 
+    /// Moves outer weights or neurons by a step.
+    type Change<'a> = &'a dyn Fn(&mut [f64], &mut [f64], f64);
+
     #[test]
     fn the_value_is_the_operator_on_the_network_and_steps_go_along_its_gradient() {
         let (n, x, score) = problem();
@@ -175,7 +178,7 @@ mod tests {
             // One step of size 1 along differences, and back into the ball.
             let (mut to_w, mut to_theta) = (w.clone(), theta.clone());
             let h = 1e-6;
-            let slope = |change: &dyn Fn(&mut [f64], &mut [f64], f64)| {
+            let slope = |change: Change<'_>| {
                 let at = |step: f64| {
                     let (mut w, mut theta) = (w.clone(), theta.clone());
                     change(&mut w, &mut theta, step);

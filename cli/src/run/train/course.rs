@@ -106,8 +106,10 @@ impl<'a, T: Number> Course<'a, T> {
     }
 }
 
+type Column = (&'static str, fn(&Point) -> f64);
+
 /// What a checkpoint holds beyond the library's records; NaN where a quantity does not apply.
-const COLUMNS: [(&str, fn(&Point) -> f64); 5] = [
+const COLUMNS: [Column; 5] = [
     ("cli:seconds", |point| point.seconds),
     ("cli:kl", |point| point.teacher.map_or(f64::NAN, |teacher| teacher.kl)),
     ("cli:max_cosine", |point| point.teacher.map_or(f64::NAN, |teacher| teacher.max_cosine)),
@@ -121,7 +123,7 @@ fn points<T: Number>(
     problem: &Problem<T>,
 ) -> Result<Vec<Point>> {
     let records = training.history();
-    let column = |(name, _): &(&str, _)| match checkpoint.reals.get(*name) {
+    let column = |(name, _): &Column| match checkpoint.reals.get(*name) {
         Some(values) if values.len() == records.len() => Ok(values),
         _ => Err(Error::Usage(format!("checkpoint.safetensors: `{name}` does not fit the run"))),
     };
