@@ -18,7 +18,7 @@ fn evaluate<T: Real>(model: &ReluEnergy<T>, x: Rows<'_, T>, r: &[T]) -> Outputs 
     let (n, d) = (x.rows(), x.cols());
     // The score is written between values that stay.
     let stride = d + 3;
-    let mut energy = vec![T::ZERO; n];
+    let mut energy = vec![T::from_f64(7.0); n];
     let mut score = vec![T::from_f64(7.0); n * stride];
     model.energy(x, &mut energy).unwrap();
     model.score(x, RowsMut::with_stride(&mut score, n, d, stride).unwrap()).unwrap();
