@@ -1,7 +1,14 @@
-//! Kernels allocate nothing after set-up, and chains under a ReLU energy nothing per step. In a program of its own, without threads, since the
+//! Kernels allocate nothing after set-up, chains under a ReLU energy nothing per step, and training by a Stein kernel nothing of its Gram
+//! matrix's size. In a program of its own, without threads, since the
 //! allocator counts for the whole process.
 
-use gibbsite::{Isa, Real, ReluEnergy, Rows, RowsMut, random::Stream, sampler::Sampler};
+use gibbsite::{
+    Isa, Real, ReluEnergy, Rows, RowsMut,
+    random::Stream,
+    sampler::Sampler,
+    stein::Statistic,
+    train::{Estimator, TrainOptions, fit},
+};
 use gibbsite_kernels::{
     Scratch,
     chain::Space,
@@ -110,6 +117,25 @@ fn chains<T: Real>() {
     }
 }
 
+/// Training by the kernel Stein discrepancy holds no array of the size of the Gram matrix.
+fn training() {
+    let (n, d) = (3000, 4);
+    let mut x = vec![0.0; n * d];
+    let mut stream = Stream::new(1, 0);
+    x.chunks_exact_mut(d).for_each(|x| stream.fill_sphere(x));
+    let x = Rows::new(&x, n, d).unwrap();
+    let options = TrainOptions {
+        estimator: Estimator::Ksd { bandwidth: None, statistic: Statistic::V },
+        neurons: 20,
+        iterations: 1,
+        ..TrainOptions::default()
+    };
+    let bytes = peak(|| drop(fit(x, x, &options, |_, _| Ok(())).unwrap()));
+    // 50,000 draws of the base stand behind log Z.
+    let (log_z, gram) = (50_000 * (2 * d + 6) * size_of::<f64>(), n * n * size_of::<f64>());
+    assert!(bytes < log_z + 40 * n * d * size_of::<f64>() && bytes < gram / 4, "{bytes} bytes");
+}
+
 fn main() {
     for isa in Isa::available() {
         kernels::<f32>(isa);
@@ -120,6 +146,7 @@ fn main() {
     pool.install(|| {
         chains::<f32>();
         chains::<f64>();
+        training();
     });
     println!("nothing allocated on {} levels", Isa::available().count());
 }

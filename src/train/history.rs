@@ -3,7 +3,7 @@
 use super::Checkpoint;
 use crate::Result;
 
-/// One evaluation during training. Cross-entropies are in nats, relative to the base probability (see [`normaliser`]): 0 is
+/// One evaluation during training. Cross-entropies are in nats, relative to the base probability (see [`normaliser`](crate::normaliser)): 0 is
 /// the base itself, smaller is better.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
