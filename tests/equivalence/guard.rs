@@ -32,12 +32,12 @@ pub fn install() {
     }));
 }
 
-#[cfg(all(unix, not(miri)))]
+#[cfg(unix)]
 pub use unix::Pages;
-#[cfg(all(unix, not(miri)))]
+#[cfg(unix)]
 use unix::report_faults;
 
-#[cfg(all(unix, not(miri)))]
+#[cfg(unix)]
 mod unix {
     use super::RUNNING;
     use std::io::Write;
@@ -130,13 +130,13 @@ mod unix {
     }
 }
 
-#[cfg(not(all(unix, not(miri))))]
+#[cfg(not(unix))]
 pub use elsewhere::Pages;
-#[cfg(not(all(unix, not(miri))))]
+#[cfg(not(unix))]
 use elsewhere::report_faults;
 
 /// Without inaccessible pages, only the rims around the arrays show an access beyond the end.
-#[cfg(not(all(unix, not(miri))))]
+#[cfg(not(unix))]
 mod elsewhere {
     /// What starts on a boundary of every register width.
     #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
