@@ -126,7 +126,9 @@ fn the_plans_cover_what_is_asked_for() {
     let all = [PaperEstimator::Mle, PaperEstimator::Ksd, PaperEstimator::F1sd];
     let names = ["j1w10".to_owned(), "j4w7.5".to_owned()];
     let full = Plan::full(&names, &all);
-    assert_eq!(full.cells.len(), 2 * (8 + 7 + 6));
+    assert_eq!(full.cells.len(), 2 * (8 + 8 + 6));
+    let largest = full.cells.iter().filter(|cell| cell.n == 30_000);
+    assert_eq!(largest.count(), 2 * 2);
     let quick = Plan::quick(&names[..1], &all[..1]);
     let sizes: Vec<_> = quick.cells.iter().map(|cell| cell.n).collect();
     assert_eq!(sizes, [100, 300, 1000, 5000]);
