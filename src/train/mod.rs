@@ -235,6 +235,10 @@ impl<T: Real> Training<T> {
                 let what = format!("{what} is no longer finite");
                 Error::Diverged { iteration: *iteration, what }
             }
+            // Options were checked at the start: this is about numbers that blew up.
+            error @ Error::Parameter { .. } => {
+                Error::Diverged { iteration: *iteration, what: error.to_string() }
+            }
             error => error,
         })?;
         self.iteration += 1;
