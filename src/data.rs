@@ -1,6 +1,9 @@
 //! Checks and small operations on rows, shared by models, samplers and estimators.
 
 use crate::{Error, Real, Result, Rows};
+use gibbsite_kernels::{Isa, Scratch, rowwise};
+
+pub(crate) use rowwise::reference::dot;
 
 /// How far from 1 the norm of a point "on the sphere" may be, in units of the type's epsilon:
 /// generous enough for rows normalised in another program.
@@ -25,10 +28,16 @@ pub(crate) fn check_finite_slice<T: Real>(what: &'static str, x: &[T]) -> Result
 /// NaN rows pass: a NaN shows in the results of its row.
 pub(crate) fn check_on_sphere<T: Real>(what: &'static str, x: Rows<'_, T>) -> Result<()> {
     let tolerance = SPHERE_TOLERANCE * <T as gibbsite_kernels::Real>::EPSILON.to_f64();
-    for (row, x) in x.iter().enumerate() {
-        let norm = dot(x, x).to_f64().sqrt();
-        if (norm - 1.0).abs() > tolerance {
-            return Err(Error::OffSphere { what, row, norm });
+    let (mut squares, scratch) = ([T::ZERO; 256], &mut Scratch::default());
+    for start in (0..x.rows()).step_by(squares.len()) {
+        let x = x.range(start, squares.len().min(x.rows() - start));
+        let squares = &mut squares[..x.rows()];
+        rowwise::dot(Isa::best(), x, x, squares, scratch);
+        for (row, square) in squares.iter().enumerate() {
+            let norm = square.to_f64().sqrt();
+            if (norm - 1.0).abs() > tolerance {
+                return Err(Error::OffSphere { what, row: start + row, norm });
+            }
         }
     }
     Ok(())
@@ -57,9 +66,4 @@ pub(crate) fn try_zeros<T: Real>(what: &'static str, rows: usize, cols: usize) -
     zeros.try_reserve_exact(len).map_err(|_| too_many())?;
     zeros.resize(len, T::ZERO);
     Ok(zeros)
-}
-
-/// x·y by one chain of fused multiply-adds.
-pub(crate) fn dot<T: Real>(x: &[T], y: &[T]) -> T {
-    x.iter().zip(y).fold(T::ZERO, |sum, (&x, &y)| gibbsite_kernels::Real::mul_add(x, y, sum))
 }

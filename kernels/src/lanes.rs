@@ -7,7 +7,7 @@
 
 #[cfg(feature = "blas")]
 use crate::blas;
-use crate::{Isa, chain, elementary, noise, relu, stein};
+use crate::{Isa, chain, elementary, noise, relu, rowwise, stein};
 use bytemuck::Pod;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use pulp::Simd;
@@ -130,6 +130,7 @@ pub trait Real:
     + noise::reference::Normal
     + noise::simd::Dispatch
     + relu::simd::Dispatch
+    + rowwise::simd::Dispatch
     + stein::simd::Dispatch
 {
     /// 0.

@@ -67,6 +67,7 @@ pub mod guide;
 pub mod noise;
 pub mod registry;
 pub mod relu;
+pub mod rowwise;
 pub mod stein;
 
 pub use isa::{Isa, ParseIsaError};

@@ -9,7 +9,7 @@ use crate::{
     chain::{Rule, Space},
     elementary, noise, relu,
     relu::Gate,
-    stein,
+    rowwise, stein,
     stein::{Base, Block, Points, Quantity, Radial, Signs},
 };
 use std::ops::Range;
@@ -446,6 +446,89 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
             roundings: |_| Vec::new(),
             flops: |shape| 49 * (shape.n * shape.d) as u64,
             bytes: |shape| 3 * (shape.n * shape.d * size_of::<T>()) as u64,
+        },
+        Entry {
+            name: "chain.target",
+            inputs: neurons_and_samples,
+            outputs: |shape| vec![vector("potential", shape.n), matrix("score", shape.n, shape)],
+            run: |isa, call, scratch| {
+                let Neurons { theta, bias, w, x } = Neurons::of(call.shape, call.inputs);
+                let [potential, score] = call.outputs else { unreachable!("two outputs") };
+                let score = matrix("", call.shape.n, call.shape).rows_mut(score);
+                let panel = neurons(isa, theta, bias, w);
+                let target = target_of(&panel, call.shape);
+                chain::relu_target(target, x, Some(potential), Some(score), scratch);
+            },
+            reference: |call| {
+                let Neurons { theta, bias, w, x } = Neurons::of(call.shape, call.inputs);
+                let [potential, score] = call.outputs else { unreachable!("two outputs") };
+                let mut score = matrix("", call.shape.n, call.shape).rows_mut(score);
+                let (beta, precision) = density(call.shape);
+                let density = (beta, precision, space_of(call.shape));
+                for (i, potential) in potential.iter_mut().enumerate() {
+                    let (x, score) = (x.row(i), score.row_mut(i));
+                    *potential = chain::reference::relu_target((theta, bias, w), density, x, score);
+                }
+            },
+            roundings: |_| Vec::new(),
+            flops: |shape| 4 * product(shape),
+            bytes: |shape| {
+                let outputs = vec![vector("", shape.n), matrix("", shape.n, shape)];
+                bytes::<T>(neurons_and_samples(shape), outputs)
+            },
+        },
+        Entry {
+            name: "chain.finish",
+            inputs: |shape| {
+                vec![
+                    matrix("x", shape.n, shape),
+                    vector("potential", shape.n),
+                    matrix("score", shape.n, shape),
+                ]
+            },
+            outputs: |shape| vec![vector("potential", shape.n), matrix("score", shape.n, shape)],
+            run: |isa, mut call, scratch| {
+                let shape = call.shape;
+                let (x, potential, score) = finish_arguments(&mut call);
+                let panel = some_neurons(isa, shape);
+                let target = target_of(&panel, shape);
+                chain::finish(target, x, Some(potential), Some(score), scratch);
+            },
+            reference: |mut call| {
+                let shape = call.shape;
+                let (x, potential, mut score) = finish_arguments(&mut call);
+                let m = T::from_f64(SOME_NEURONS as f64);
+                let (beta, precision) = density(shape);
+                let density = (beta, precision, space_of(shape));
+                for (i, potential) in potential.iter_mut().enumerate() {
+                    let score = score.row_mut(i);
+                    score.iter_mut().for_each(|score| *score = *score / -m);
+                    *potential = chain::reference::finish(density, x.row(i), *potential / m, score);
+                }
+            },
+            roundings: |_| Vec::new(),
+            flops: |shape| 8 * (shape.n * shape.d) as u64,
+            bytes: |shape| 3 * (shape.n * shape.d * size_of::<T>()) as u64,
+        },
+        Entry {
+            name: "rowwise.dot",
+            inputs: |shape| vec![matrix("x", shape.n, shape), matrix("y", shape.n, shape)],
+            outputs: |shape| vec![vector("dot", shape.n)],
+            run: |isa, call, scratch| {
+                let [x, y] =
+                    [0, 1].map(|k| matrix("", call.shape.n, call.shape).rows(call.inputs[k]));
+                rowwise::dot(isa, x, y, call.outputs[0], scratch);
+            },
+            reference: |call| {
+                let [x, y] =
+                    [0, 1].map(|k| matrix("", call.shape.n, call.shape).rows(call.inputs[k]));
+                for (i, dot) in call.outputs[0].iter_mut().enumerate() {
+                    *dot = rowwise::reference::dot(x.row(i), y.row(i));
+                }
+            },
+            roundings: |shape| vec![shape.d],
+            flops: |shape| 2 * (shape.n * shape.d) as u64,
+            bytes: |shape| 2 * (shape.n * shape.d * size_of::<T>()) as u64,
         },
         chain_entry!("chain.ula", Kind::Ula),
         chain_entry!("chain.ula_sphere", Kind::UlaSphere),
@@ -893,6 +976,34 @@ fn reference_chains<T: Real>(kind: Kind, call: Call<'_, '_, T>) {
             call.outputs[3 + k][c] = entry;
         }
     }
+}
+
+fn space_of(shape: Shape) -> Space {
+    if shape.n.is_multiple_of(2) { Space::Flat } else { Space::Sphere }
+}
+
+fn target_of<T: Real>(panel: &relu::Panel<T>, shape: Shape) -> chain::ReluTarget<'_, T> {
+    let (beta, precision) = density(shape);
+    chain::ReluTarget { panel, beta, precision, space: space_of(shape) }
+}
+
+/// How many neurons the sums of `chain.finish` are from; nothing else about neurons matters there.
+const SOME_NEURONS: usize = 3;
+
+fn some_neurons<T: Real>(isa: Isa, shape: Shape) -> relu::Panel<T> {
+    let theta = vec![T::ZERO; SOME_NEURONS * shape.d];
+    let theta = Rows::new(&theta, SOME_NEURONS, shape.d).expect("sized above");
+    neurons(isa, theta, None, &[T::ZERO; SOME_NEURONS])
+}
+
+type Sums<'a, T> = (Rows<'a, T>, &'a mut [T], RowsMut<'a, T>);
+
+fn finish_arguments<'a, T: Real>(call: &'a mut Call<'_, '_, T>) -> Sums<'a, T> {
+    let array = matrix("", call.shape.n, call.shape);
+    let [potential, score] = call.outputs else { unreachable!("two outputs") };
+    copy_rows(vector("", call.shape.n), call.inputs[1], potential);
+    copy_rows(array, call.inputs[2], score);
+    (array.rows(call.inputs[0]), potential, array.rows_mut(score))
 }
 
 fn gate_inputs(shape: Shape) -> Vec<Array> {

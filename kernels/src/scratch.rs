@@ -46,7 +46,9 @@ pub(crate) struct AlignedBuf {
 impl AlignedBuf {
     fn reserve_lines(&mut self, lines: usize) {
         if self.lines.len() < lines {
-            self.lines.resize(lines, Line([0; 64]));
+            // The old contents carry no meaning; fresh pages are zero without being written.
+            self.lines = Vec::new();
+            self.lines = bytemuck::zeroed_vec(lines);
         }
     }
 

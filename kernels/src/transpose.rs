@@ -41,6 +41,31 @@ fn set_register<T: Real, V: bytemuck::Pod>(values: &mut [T], register: V) {
     bytemuck::cast_slice_mut(&mut values[..size_of::<V>() / size_of::<T>()])[0] = register;
 }
 
+/// Lays up to `lanes` points out at distances of `stride`: value k of point j at `k * stride + j`, zeros in the place of points that
+/// are missing. For packing once, on any level.
+pub(crate) fn interleave<T: Real>(points: Rows<'_, T>, out: &mut [T], lanes: usize, stride: usize) {
+    match lanes {
+        16 => interleave_lanes::<T, 16>(points, out, stride),
+        8 => interleave_lanes::<T, 8>(points, out, stride),
+        6 => interleave_lanes::<T, 6>(points, out, stride),
+        4 => interleave_lanes::<T, 4>(points, out, stride),
+        _ => unreachable!("nothing is packed by {lanes}"),
+    }
+}
+
+/// Coordinate by coordinate, so that cache lines are written in order.
+fn interleave_lanes<T: Real, const N: usize>(points: Rows<'_, T>, out: &mut [T], stride: usize) {
+    let count = points.rows();
+    let rows: [&[T]; N] = std::array::from_fn(|j| points.row(j.min(count - 1)));
+    for (k, slots) in (0..points.cols()).zip(out.chunks_mut(stride)) {
+        let slots: &mut [T; N] = slots.first_chunk_mut().expect("as many as lanes");
+        for (slot, row) in slots.iter_mut().zip(&rows) {
+            *slot = row[k];
+        }
+        slots[count..].fill(T::ZERO);
+    }
+}
+
 /// Lays points out as a tile of `lanes`; lanes beyond the points are zero.
 #[inline(always)]
 pub(crate) fn gather<T: Real, L: Lanes<T>>(

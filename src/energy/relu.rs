@@ -7,7 +7,7 @@ use super::{
 use crate::{Error, Real, Result, Rows, RowsMut, parallel};
 use gibbsite_kernels::{
     Isa, Scratch, ShapeError,
-    chain::{ReluTarget, Space},
+    chain::{self, ReluTarget, Space},
     relu::{self, Gate},
 };
 use std::ops::Range;
@@ -240,20 +240,19 @@ impl<T: Real> ReluEnergy<T> {
 
     /// What the kernel for chains needs to know; nothing if a library computes the products.
     pub(crate) fn chain_target(&self) -> Option<ReluTarget<'_, T>> {
-        self.library().is_none().then(|| ReluTarget {
+        self.library().is_none().then(|| self.target())
+    }
+
+    fn target(&self) -> ReluTarget<'_, T> {
+        ReluTarget {
             panel: &self.panel,
             beta: self.beta,
-            precision: self.precision(),
+            precision: self.base_scale.map(|s| T::ONE / (s * s)),
             space: match self.domain {
                 Domain::Euclidean => Space::Flat,
                 Domain::Sphere => Space::Sphere,
             },
-        })
-    }
-
-    /// 1/s² of the Gaussian base.
-    fn precision(&self) -> Option<T> {
-        self.base_scale.map(|s| T::ONE / (s * s))
+        }
     }
 
     /// Number of neurons m.
@@ -326,7 +325,7 @@ impl<T: Real> ReluEnergy<T> {
     /// # Errors
     /// If the shapes do not fit.
     pub fn energy(&self, x: Rows<'_, T>, energy: &mut [T]) -> Result<()> {
-        self.energy_gradient(x, Some(energy), None, |_, _| {})
+        self.sums(x, Some(energy), None, None)
     }
 
     /// `score[i] = ∇ log p(x_i) = -β ∇f(x_i) - x_i/s²`, on the sphere projected to the tangent space at `x_i`. Both arrays are n×d.
@@ -474,13 +473,13 @@ impl<T: Real> ReluEnergy<T> {
         }
     }
 
-    /// f and -∇f over blocks of rows; `finish` sees each block of x with its gradient while it is in cache.
-    fn energy_gradient(
+    /// f and -∇f or, with a target, its potential and score, over blocks of rows.
+    fn sums(
         &self,
         x: Rows<'_, T>,
         energy: Option<&mut [T]>,
         score: Option<RowsMut<'_, T>>,
-        finish: impl Fn(Rows<'_, T>, RowsMut<'_, T>) + Sync,
+        target: Option<ReluTarget<'_, T>>,
     ) -> Result<()> {
         let n = x.rows();
         self.check_cols(x)?;
@@ -511,11 +510,8 @@ impl<T: Real> ReluEnergy<T> {
                 )
             })
             .collect();
-        parallel::for_each(items, |(x, energy, mut score), scratch| {
-            self.block(x, energy, score.as_mut().map(RowsMut::reborrow), scratch);
-            if let Some(score) = score {
-                finish(x, score);
-            }
+        parallel::for_each(items, |(x, energy, score), scratch| {
+            self.block(x, energy, score, target, scratch);
         });
         Ok(())
     }
@@ -525,15 +521,13 @@ impl<T: Real> ReluEnergy<T> {
         x: Rows<'_, T>,
         mut energy: Option<&mut [T]>,
         mut score: Option<RowsMut<'_, T>>,
+        target: Option<ReluTarget<'_, T>>,
         scratch: &mut Scratch,
     ) {
         let Some(library) = self.library() else {
-            return match (energy, &mut score) {
-                (Some(energy), Some(score)) => {
-                    relu::energy_score(&self.panel, x, energy, score, scratch)
-                }
-                (Some(energy), None) => relu::energy(&self.panel, x, energy, scratch),
-                (None, Some(score)) => relu::score(&self.panel, x, score, scratch),
+            return match (target, energy) {
+                (Some(target), energy) => chain::relu_target(target, x, energy, score, scratch),
+                (None, Some(energy)) => relu::energy(&self.panel, x, energy, scratch),
                 (None, None) => {}
             };
         };
@@ -547,15 +541,11 @@ impl<T: Real> ReluEnergy<T> {
             weights: &|j| self.w[j],
         }
         .run(energy.as_deref_mut(), score.as_mut().map(RowsMut::reborrow), None);
-        let m = T::from_f64(self.w.len() as f64);
-        for energy in energy.into_iter().flatten() {
-            *energy /= m;
-        }
-        if let Some(mut score) = score {
-            for i in 0..score.rows() {
-                for score in score.row_mut(i) {
-                    *score /= -m;
-                }
+        match target {
+            Some(target) => chain::finish(target, x, energy, score, scratch),
+            None => {
+                let m = T::from_f64(self.w.len() as f64);
+                energy.into_iter().flatten().for_each(|energy| *energy /= m);
             }
         }
     }
@@ -631,36 +621,14 @@ impl<T: Real> Energy<T> for ReluEnergy<T> {
     fn potential_score(
         &self,
         x: Rows<'_, T>,
-        mut potential: Option<&mut [T]>,
+        potential: Option<&mut [T]>,
         score: Option<RowsMut<'_, T>>,
     ) -> Result<()> {
         self.check_cols(x)?;
         if self.domain == Domain::Sphere {
             crate::data::check_on_sphere("x", x)?;
         }
-        let precision = self.precision();
-        self.energy_gradient(x, potential.as_deref_mut(), score, |x, mut score| {
-            for i in 0..x.rows() {
-                let (x, score) = (x.row(i), score.row_mut(i));
-                for (score, &x) in score.iter_mut().zip(x) {
-                    *score = match precision {
-                        Some(precision) => self.beta * *score - precision * x,
-                        None => self.beta * *score,
-                    };
-                }
-                if self.domain == Domain::Sphere {
-                    project_to_tangent(score, x);
-                }
-            }
-        })?;
-        for (i, potential) in potential.into_iter().flatten().enumerate() {
-            *potential = self.beta * *potential;
-            if let Some(precision) = precision {
-                let x = x.row(i);
-                *potential += T::from_f64(0.5) * precision * crate::data::dot(x, x);
-            }
-        }
-        Ok(())
+        self.sums(x, potential, score, Some(self.target()))
     }
 }
 

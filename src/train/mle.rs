@@ -249,9 +249,9 @@ impl<T: Real> Gradient<T> {
         Ok(&self.grad)
     }
 
+    /// Checkpoints are made behind evaluations, which take the acceptance along.
     pub(super) fn save(&self, checkpoint: &mut Checkpoint) {
         checkpoint.put_counts("negative.iteration", [self.iteration]);
-        checkpoint.put_reals("negative.acceptance", [self.acceptance.0, self.acceptance.1 as f64]);
         match &self.negative {
             Negative::Bank { .. } => {}
             Negative::Independence { chains, .. } => chains.save(checkpoint),
@@ -262,8 +262,6 @@ impl<T: Real> Gradient<T> {
 
     pub(super) fn restore(&mut self, model: &ReluEnergy<T>, checkpoint: &Checkpoint) -> Result<()> {
         self.iteration = checkpoint.counts("negative.iteration", 1)?[0];
-        let acceptance = checkpoint.reals("negative.acceptance", 2)?;
-        self.acceptance = (acceptance[0], acceptance[1] as usize);
         if let Negative::Bank { auto: true, .. } = self.negative
             && checkpoint.reals.contains_key("chains.x")
         {

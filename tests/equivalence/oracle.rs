@@ -272,6 +272,27 @@ impl<N: Number> Oracle<N> for GateColumn<N> {
     }
 }
 
+/// Products of rows.
+struct Dot<N> {
+    x: Vec<Vec<N>>,
+    y: Vec<Vec<N>>,
+}
+
+impl<N: Number> Dot<N> {
+    fn new(mut inputs: Inputs<N>) -> Self {
+        let mut matrix = |name| inputs.matrix(name).expect(name);
+        Self { x: matrix("x"), y: matrix("y") }
+    }
+}
+
+impl<N: Number> Oracle<N> for Dot<N> {
+    fn output(&self, _: &str, _: usize, i: usize) -> Sum<N> {
+        let mut sum = Sum::zero(1.0);
+        self.x[i].iter().zip(&self.y[i]).for_each(|(&x, &y)| sum.add(x, y));
+        sum
+    }
+}
+
 /// Calls `judge` with each expected output of the rig and the oracle's. Since all levels have
 /// been compared with the reference by then, its outputs stand for theirs.
 fn judge<T: Float, N: Number + 'static>(
@@ -282,6 +303,7 @@ fn judge<T: Float, N: Number + 'static>(
     let (entry, shape) = (rig.entry(), case.shape);
     let inputs = Inputs::of(rig, shape);
     let oracle: Box<dyn Oracle<N>> = match entry.name {
+        "rowwise.dot" => Box::new(Dot::new(inputs)),
         "relu.gate_column" => Box::new(GateColumn::new(inputs)),
         name if name.starts_with("relu.") => Box::new(Relu::new::<T>(inputs, shape)),
         name => panic!("no oracle knows {name}: write one here"),

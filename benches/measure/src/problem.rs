@@ -142,7 +142,7 @@ mod tests {
         for entry in entries::<f64>() {
             let expected = match entry.name.split_once('.').expect("family and kernel") {
                 (_, "gate_column") | ("elementary", _) => Work::Values,
-                ("noise", _) | (_, "update" | "pairs") => Work::Rows,
+                ("noise" | "rowwise", _) | (_, "update" | "finish" | "pairs") => Work::Rows,
                 _ => Work::Products,
             };
             assert_eq!(entry.work(), expected, "{}", entry.name);
@@ -173,6 +173,6 @@ mod tests {
             };
             assert_eq!(bits(&problem.outputs), bits(&outputs), "{}", entry.name);
         }
-        assert_eq!(in_place.len(), 7, "{in_place:?}");
+        assert_eq!(in_place.len(), 8, "{in_place:?}");
     }
 }

@@ -19,7 +19,12 @@
 //! On the great circle through x with velocity v, after a time ε with a = ε|v|:
 //! x' = cos a x + sin a v/|v| and v' = cos a v - |v| sin a x; x' is scaled to norm 1.
 
-use crate::{Isa, Real, Rows, RowsMut, Scratch, noise::Streams, relu::Panel};
+use crate::{
+    Isa, Real, Rows, RowsMut, Scratch,
+    noise::Streams,
+    relu,
+    relu::{Finish, Panel},
+};
 
 pub mod reference;
 pub(crate) mod simd;
@@ -142,6 +147,45 @@ fn check_rule<T: Real>(rule: Rule<T>, space: Space) {
         Rule::Baoab { .. } => space == Space::Flat,
     };
     assert!(allowed, "{rule:?} in {space:?} space");
+}
+
+/// Potentials and scores of a ReLU model: `potential[i] = U(x_i)`, `score[i] = -∇U(x_i)`, on the sphere projected to the tangent
+/// space at `x_i`.
+///
+/// `x` and `score` are n×d, `potential` has length n. Costs n·m·(4d + 3) flops, without scores n·m·(2d + 2).
+///
+/// # Panics
+/// If the shapes do not fit the panel.
+pub fn relu_target<T: Real>(
+    target: ReluTarget<'_, T>,
+    x: Rows<'_, T>,
+    potential: Option<&mut [T]>,
+    score: Option<RowsMut<'_, T>>,
+    scratch: &mut Scratch,
+) {
+    relu::neuron_sums(target.panel, x, potential, score, Finish::Target(target), scratch);
+}
+
+/// The end of [`relu_target`] for sums over neurons that others have made: `potential[i]` holds `Σ_j w_j max(z_ij, 0)` and `score[i]`
+/// `Σ_j w_j 1{z_ij > 0} θ_j` before, and what [`relu_target`] gives afterwards.
+///
+/// # Panics
+/// As [`relu_target`].
+pub fn finish<T: Real>(
+    target: ReluTarget<'_, T>,
+    x: Rows<'_, T>,
+    potential: Option<&mut [T]>,
+    score: Option<RowsMut<'_, T>>,
+    scratch: &mut Scratch,
+) {
+    assert_eq!(target.panel.dim(), x.cols(), "the panel's dimension against x");
+    if let Some(potential) = &potential {
+        assert_eq!(potential.len(), x.rows(), "length of potential against the rows of x");
+    }
+    if let Some(score) = &score {
+        assert_eq!((score.rows(), score.cols()), (x.rows(), x.cols()), "shape of score against x");
+    }
+    T::chain(target.panel.isa(), simd::Move::Finish { target, x, potential, score, scratch });
 }
 
 /// The part of a step up to the evaluation number `drift` of the score, for energies of any kind:

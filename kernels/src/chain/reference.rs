@@ -2,7 +2,9 @@
 //! for bit.
 
 use super::{Rule, Space};
-use crate::{Real, Rows, RowsMut, elementary::reference::Elementary, noise, relu};
+use crate::{
+    Real, Rows, RowsMut, elementary::reference::Elementary, noise, relu, rowwise::reference::dot,
+};
 
 /// A chain with its stream.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,10 +27,6 @@ pub struct Chain<T> {
 
 fn number<T: Real>(x: f64) -> T {
     T::from_f64(x)
-}
-
-fn dot<T: Real>(a: &[T], b: &[T]) -> T {
-    a.iter().zip(b).fold(T::ZERO, |sum, (&a, &b)| a.mul_add(b, sum))
 }
 
 fn kinetic<T: Real>(v: &[T]) -> T {
@@ -176,7 +174,7 @@ impl<T: Real> Chain<T> {
 /// Potential and score of a ReLU model: see [`ReluTarget`](super::ReluTarget).
 pub fn relu_target<T: Real>(
     (theta, bias, w): (Rows<'_, T>, Option<&[T]>, &[T]),
-    (beta, precision, space): (T, Option<T>, Space),
+    density: (T, Option<T>, Space),
     x: &[T],
     score: &mut [T],
 ) -> T {
@@ -184,7 +182,17 @@ pub fn relu_target<T: Real>(
     let mut energy = [T::ZERO];
     let gradient = RowsMut::new(score, 1, x.len()).expect("one row");
     relu::reference::energy_score(theta, bias, w, row, Some(&mut energy), Some(gradient));
-    let mut potential = beta * energy[0];
+    finish(density, x, energy[0], score)
+}
+
+/// The potential for an energy f(x); turns -∇f(x) into the score.
+pub fn finish<T: Real>(
+    (beta, precision, space): (T, Option<T>, Space),
+    x: &[T],
+    energy: T,
+    score: &mut [T],
+) -> T {
+    let mut potential = beta * energy;
     for (score, &x) in score.iter_mut().zip(x) {
         *score = match precision {
             Some(precision) => beta * *score - precision * x,

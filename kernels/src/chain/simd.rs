@@ -33,6 +33,13 @@ pub enum Move<'a, 'b, T> {
         chains: &'a mut Moving<'b, T>,
         scratch: &'a mut Scratch,
     },
+    Finish {
+        target: ReluTarget<'a, T>,
+        x: Rows<'a, T>,
+        potential: Option<&'a mut [T]>,
+        score: Option<RowsMut<'a, T>>,
+        scratch: &'a mut Scratch,
+    },
 }
 
 /// The family's entry point for one element type.
@@ -70,6 +77,9 @@ impl<T: Real> Kernel<T> for Move<'_, '_, T> {
             }
             Move::Settle { rule, scale, ln_uniform, chains, scratch } => {
                 settle(simd, rule, scale, ln_uniform, chains, scratch);
+            }
+            Move::Finish { target, x, potential, score, scratch } => {
+                finish(simd, target, x, potential, score, scratch);
             }
         }
     }
@@ -589,8 +599,8 @@ impl<T: Real> ReluSteps<'_, T> {
         start: usize,
         end: usize,
     ) {
-        let (coords, bytes) = (self.target.panel.coords, size_of::<[L::Vector; R]>());
-        let block = R * L::LANES * relu::simd::subtiles_per_block(coords, bytes, true);
+        let subtiles = relu::simd::subtiles_per_block::<L, T, R>(self.target.panel, true);
+        let block = R * L::LANES * subtiles;
         for start in (start..end).step_by(block) {
             self.block::<L, R, G, K>(simd, start, block.min(end - start));
         }
@@ -760,9 +770,45 @@ impl<T: Real> ReluSteps<'_, T> {
     }
 }
 
-/// Turns the sums over neurons at one sub-tile into scores and, if wanted, potentials.
+/// See [`finish`](super::finish).
 #[inline(always)]
-fn evaluate<L: Lanes<T>, T: Real, const R: usize>(
+fn finish<L: Lanes<T>, T: Real>(
+    simd: L,
+    target: ReluTarget<'_, T>,
+    points: Rows<'_, T>,
+    mut potential: Option<&mut [T]>,
+    mut score: Option<RowsMut<'_, T>>,
+    scratch: &mut Scratch,
+) {
+    let (n, d) = (points.rows(), points.cols());
+    let [x, tile] = scratch.buffers::<[L::Vector; 1], 2>([d; 2]);
+    for start in (0..n).step_by(L::LANES) {
+        let count = L::LANES.min(n - start);
+        let rows = points.range(start, count);
+        transpose::gather::<T, L>(simd, bytemuck::cast_slice_mut(x), L::LANES, rows);
+        if let Some(score) = &score {
+            let rows = score.as_rows().range(start, count);
+            transpose::gather::<T, L>(simd, bytemuck::cast_slice_mut(tile), L::LANES, rows);
+        }
+        let sums = if score.is_some() { &mut *tile } else { Default::default() };
+        let mut value = [simd.splat(T::ZERO)];
+        if let Some(potential) = &potential {
+            value = [padded(simd, &potential[start..start + count])];
+        }
+        evaluate(simd, &target, x, sums, &mut value, potential.is_some());
+        if let Some(potential) = &mut potential {
+            potential[start..start + count].copy_from_slice(&bytemuck::cast_slice(&value)[..count]);
+        }
+        if let Some(score) = &mut score {
+            let tile = bytemuck::cast_slice(tile);
+            transpose::scatter::<T, L>(simd, tile, L::LANES, score, start, 0);
+        }
+    }
+}
+
+/// Turns the sums over neurons at one sub-tile into potentials, if wanted, and scores, if there are any.
+#[inline(always)]
+pub(crate) fn evaluate<L: Lanes<T>, T: Real, const R: usize>(
     simd: L,
     target: &ReluTarget<'_, T>,
     x: &[[L::Vector; R]],

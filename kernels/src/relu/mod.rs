@@ -38,10 +38,14 @@
 //! ⌈c/TILE⌉ + 1) times the sum of its absolute terms. A gate can only differ from the exact one where
 //! the preactivation is within its own error of 0.
 
-use crate::{Isa, Real, Rows, RowsMut, Scratch, ShapeError, scratch::AlignedBuf};
+use crate::{
+    Isa, Real, Rows, RowsMut, Scratch, ShapeError, scratch::AlignedBuf, transpose::interleave,
+};
 
 pub mod reference;
 pub(crate) mod simd;
+
+pub(crate) use simd::Finish;
 
 /// Terms per tile of a sum; part of the numerical contract.
 pub const TILE: usize = 96;
@@ -194,20 +198,18 @@ impl<T: Real> Panel<T> {
         let packed = &mut self.packed.as_mut_slice::<T>()[..len];
         for (g, packed) in packed.chunks_exact_mut((self.coords * group).max(1)).enumerate() {
             let first = g * group;
-            let count = group.min(rows.rows() - first);
-            if count < group {
-                packed.fill(T::ZERO);
+            let rows = rows.range(first, group.min(rows.rows() - first));
+            let mut coordinates = packed;
+            if with_lead {
+                let (slots, rest) = coordinates.split_at_mut(group);
+                slots.fill(T::ZERO);
+                slots
+                    .iter_mut()
+                    .zip(first..first + rows.rows())
+                    .for_each(|(slot, i)| *slot = lead(i));
+                coordinates = rest;
             }
-            for j in 0..count {
-                let row = rows.row(first + j);
-                let mut slots = packed[j..].iter_mut().step_by(group);
-                if with_lead && let Some(slot) = slots.next() {
-                    *slot = lead(first + j);
-                }
-                for (slot, &value) in slots.zip(row) {
-                    *slot = value;
-                }
-            }
+            interleave(rows, coordinates, group, group);
         }
     }
 
@@ -259,7 +261,7 @@ fn check_len(what: &'static str, expected: usize, got: usize) -> Result<(), Shap
 /// # Panics
 /// If the shapes do not fit the panel.
 pub fn energy<T: Real>(panel: &Panel<T>, x: Rows<'_, T>, energy: &mut [T], scratch: &mut Scratch) {
-    neuron_sums(panel, x, Some(energy), None, scratch);
+    neuron_sums(panel, x, Some(energy), None, mean(panel), scratch);
 }
 
 /// `score[i] = -∇f(x_i)`.
@@ -274,7 +276,7 @@ pub fn score<T: Real>(
     score: &mut RowsMut<'_, T>,
     scratch: &mut Scratch,
 ) {
-    neuron_sums(panel, x, None, Some(score.reborrow()), scratch);
+    neuron_sums(panel, x, None, Some(score.reborrow()), mean(panel), scratch);
 }
 
 /// [`energy`] and [`score`] in one pass, with the same bits as each of them.
@@ -288,14 +290,22 @@ pub fn energy_score<T: Real>(
     score: &mut RowsMut<'_, T>,
     scratch: &mut Scratch,
 ) {
-    neuron_sums(panel, x, Some(energy), Some(score.reborrow()), scratch);
+    neuron_sums(panel, x, Some(energy), Some(score.reborrow()), mean(panel), scratch);
 }
 
-fn neuron_sums<'a, T: Real>(
+/// Means over neurons, and their negative gradients.
+fn mean<'a, T: Real>(panel: &Panel<T>) -> Finish<'a, T> {
+    let m = T::from_f64(panel.len().max(1) as f64);
+    Finish::Divide { value: m, gradient: -m }
+}
+
+/// Sums over neurons of the value and its gradient, and what is made of them.
+pub(crate) fn neuron_sums<'a, T: Real>(
     panel: &'a Panel<T>,
     x: Rows<'a, T>,
     energy: Option<&'a mut [T]>,
     score: Option<RowsMut<'a, T>>,
+    finish: Finish<'a, T>,
     scratch: &'a mut Scratch,
 ) {
     assert_eq!(x.cols(), panel.dim(), "columns of x against the panel's dimension");
@@ -305,16 +315,16 @@ fn neuron_sums<'a, T: Real>(
     if let Some(score) = &score {
         assert_eq!((score.rows(), score.cols()), (x.rows(), x.cols()), "shape of score");
     }
-    let m = T::from_f64(panel.len().max(1) as f64);
     T::sums(
         panel.isa,
         simd::Sums {
             panel,
             points: x,
             lead: None,
-            value: energy.map(|energy| (energy, m)),
-            gradient: score.map(|score| (score, -m)),
+            value: energy,
+            gradient: score,
             lead_gradient: None,
+            finish,
             scratch,
         },
     );
@@ -356,9 +366,10 @@ pub fn param_sums<T: Real>(
             panel,
             points: theta,
             lead: bias,
-            value: Some((value, T::ONE)),
-            gradient: Some((gradient.reborrow(), T::ONE)),
+            value: Some(value),
+            gradient: Some(gradient.reborrow()),
             lead_gradient: bias_gradient,
+            finish: Finish::Divide { value: T::ONE, gradient: T::ONE },
             scratch,
         },
     );
@@ -393,8 +404,9 @@ pub fn carried_sums<T: Real>(
             points: theta,
             lead: bias,
             value: None,
-            gradient: Some((sum.reborrow(), T::ONE)),
+            gradient: Some(sum.reborrow()),
             lead_gradient: None,
+            finish: Finish::Divide { value: T::ONE, gradient: T::ONE },
             scratch,
         },
     );

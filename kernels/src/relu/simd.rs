@@ -15,6 +15,7 @@
 use super::{Gate, Panel, TILE};
 use crate::{
     Isa, Real, Rows, RowsMut, Scratch,
+    chain::{ReluTarget, simd::evaluate},
     lanes::{Kernel, Lanes, Levels},
     transpose,
 };
@@ -22,6 +23,9 @@ use std::ops::Range;
 
 /// Working set of the sub-tiles that share one pass over a tile of neurons: within every L2.
 const SUBTILE_BYTES: usize = 128 * 1024;
+
+/// Neurons that stay in every L2 beside a sub-tile.
+const PANEL_BYTES: usize = 128 * 1024;
 
 /// A sub-tile's share of the coordinates in one pass of phase 1: within every L1, with room for the neurons.
 const PASS_BYTES: usize = 24 * 1024;
@@ -70,13 +74,22 @@ pub struct Sums<'a, T> {
     pub(super) points: Rows<'a, T>,
     /// Leading coordinate of each point; all ones if the panel's leading coordinate is the bias.
     pub(super) lead: Option<&'a [T]>,
-    /// Receives value / divisor.
-    pub(super) value: Option<(&'a mut [T], T)>,
-    /// Receives gradient / divisor, without the leading coordinate.
-    pub(super) gradient: Option<(RowsMut<'a, T>, T)>,
+    pub(super) value: Option<&'a mut [T]>,
+    /// Without the leading coordinate.
+    pub(super) gradient: Option<RowsMut<'a, T>>,
     /// Receives the gradient with respect to the leading coordinate.
     pub(super) lead_gradient: Option<&'a mut [T]>,
+    pub(super) finish: Finish<'a, T>,
     pub(super) scratch: &'a mut Scratch,
+}
+
+/// What is made of values and gradients before they are written.
+#[derive(Clone, Copy)]
+pub(crate) enum Finish<'a, T> {
+    /// They are divided by these.
+    Divide { value: T, gradient: T },
+    /// Potentials and scores of a model.
+    Target(ReluTarget<'a, T>),
 }
 
 impl<T: Real> Kernel<T> for Sums<'_, T> {
@@ -112,10 +125,8 @@ impl<T: Real> Sums<'_, T> {
         start: usize,
         end: usize,
     ) {
-        let coords = self.panel.coords;
-        let per_subtile = R * L::LANES;
-        let block = per_subtile
-            * subtiles_per_block(coords, size_of::<[L::Vector; R]>(), self.gradient.is_some());
+        let block =
+            R * L::LANES * subtiles_per_block::<L, T, R>(self.panel, self.gradient.is_some());
         for start in (start..end).step_by(block) {
             self.block::<L, R, G, K>(simd, start, block.min(end - start));
         }
@@ -161,18 +172,31 @@ impl<T: Real> Sums<'_, T> {
         let wanted = (self.value.is_some(), self.gradient.is_some());
         sums::<L, T, R, G, K>(simd, panel, wanted, first, points, values, gradient, gates);
 
-        if let Some((out, divisor)) = &mut self.value {
-            let divisor = simd.splat(*divisor);
-            for value in values.as_flattened_mut() {
-                *value = simd.div(*value, divisor);
+        match self.finish {
+            Finish::Divide { value, gradient: divisor } => {
+                let (value, divisor) = (simd.splat(value), simd.splat(divisor));
+                for sum in values.as_flattened_mut() {
+                    *sum = simd.div(*sum, value);
+                }
+                if wanted.1 {
+                    for sum in gradient.as_flattened_mut() {
+                        *sum = simd.div(*sum, divisor);
+                    }
+                }
             }
+            Finish::Target(target) => {
+                for (s, value) in values.iter_mut().enumerate() {
+                    let tile = s * coords + usize::from(panel.lead)..(s + 1) * coords;
+                    let score =
+                        if wanted.1 { &mut gradient[tile.clone()] } else { Default::default() };
+                    evaluate(simd, &target, &points[tile], score, value, wanted.0);
+                }
+            }
+        }
+        if let Some(out) = &mut self.value {
             out[start..start + count].copy_from_slice(&bytemuck::cast_slice(values)[..count]);
         }
-        if let Some((out, divisor)) = &mut self.gradient {
-            let divisor = simd.splat(*divisor);
-            for value in gradient.as_flattened_mut() {
-                *value = simd.div(*value, divisor);
-            }
+        if let Some(out) = &mut self.gradient {
             for (s, gradient) in gradient.chunks_exact(coords.max(1)).enumerate() {
                 let gradient: &[T] = bytemuck::cast_slice(gradient);
                 let start = start + s * per_subtile;
@@ -187,12 +211,21 @@ impl<T: Real> Sums<'_, T> {
     }
 }
 
-/// Sub-tiles that share a tile of neurons, with points and gradients of `bytes` per coordinate.
-pub(crate) fn subtiles_per_block(coords: usize, bytes: usize, with_gradient: bool) -> usize {
-    // In high dimension neurons come from memory, and sub-tiles share the cost of fetching them; gradients
+/// Sub-tiles of points that share a tile of neurons.
+#[inline(always)]
+pub(crate) fn subtiles_per_block<L: Lanes<T>, T: Real, const R: usize>(
+    panel: &Panel<T>,
+    with_gradient: bool,
+) -> usize {
+    let coords = panel.coords.max(1);
+    // Neurons that are too many for the cache come from memory, and sub-tiles share the cost of fetching them; gradients
     // take the place of half of the sub-tiles in the cache.
-    let least = if with_gradient { 8 } else { 16 };
-    (SUBTILE_BYTES / (2 * coords.max(1) * bytes)).clamp(least, 16)
+    let least = match panel.len() * coords * size_of::<T>() <= PANEL_BYTES {
+        true => 1,
+        false if with_gradient => 8,
+        false => 16,
+    };
+    (SUBTILE_BYTES / (2 * coords * size_of::<[L::Vector; R]>())).clamp(least, 16)
 }
 
 /// Gates that [`sums`] needs room for.

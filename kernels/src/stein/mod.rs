@@ -41,7 +41,10 @@
 //! [`Points`] are laid out for registers once; a block of the Gram matrix is then written, summed, or
 //! multiplied tile by tile, and no more than a tile of it exists at a time.
 
-use crate::{Isa, Real, Rows, RowsMut, Scratch, ShapeError, chain::Space, scratch::AlignedBuf};
+use crate::{
+    Isa, Real, Rows, RowsMut, Scratch, ShapeError, chain::Space, rowwise, scratch::AlignedBuf,
+    transpose::interleave,
+};
 use std::ops::Range;
 
 pub mod reference;
@@ -234,19 +237,27 @@ impl<T: Real> Points<T> {
         // Rows are read from their first lane on to as far behind the end.
         points.data.reserve::<T>(n.div_ceil(group) * stride + group);
         let data = points.data.as_mut_slice::<T>();
-        for i in 0..n {
-            let block = &mut data[i / group * stride + i % group..];
-            let norm = Real::sqrt(reference::dot(arrays[0].row(i), arrays[0].row(i)));
-            for k in 0..d {
-                for (a, array) in arrays.iter().enumerate() {
-                    block[(k * A + a) * group] = array.row(i)[k];
-                }
-                if kind == Kind::Directions {
-                    block[k * A * group] = block[k * A * group] / norm;
+        let [mut along, mut norms] = [vec![T::ZERO; n], vec![T::ZERO; n]];
+        let (isa, scratch) = (Isa::best(), &mut Scratch::default());
+        rowwise::dot(isa, arrays[1], arrays[0], &mut along, scratch);
+        rowwise::dot(isa, arrays[0], arrays[0], &mut norms, scratch);
+        norms.iter_mut().for_each(|norm| *norm = Real::sqrt(*norm));
+        for (g, block) in data.chunks_exact_mut(stride).take(n.div_ceil(group)).enumerate() {
+            let range = g * group..n.min((g + 1) * group);
+            let (coordinates, ends) = block.split_at_mut(d * A * group);
+            for (a, array) in arrays.iter().enumerate().filter(|_| d > 0) {
+                let rows = array.range(range.start, range.len());
+                interleave(rows, &mut coordinates[a * group..], group, A * group);
+            }
+            if kind == Kind::Directions {
+                for slots in coordinates.chunks_exact_mut(A * group) {
+                    for (slot, &norm) in slots.iter_mut().zip(&norms[range.clone()]) {
+                        *slot = *slot / norm;
+                    }
                 }
             }
-            block[d * A * group] = reference::dot(arrays[1].row(i), arrays[0].row(i));
-            block[(d * A + 1) * group] = norm;
+            ends[..range.len()].copy_from_slice(&along[range.clone()]);
+            ends[group..][..range.len()].copy_from_slice(&norms[range]);
         }
         Ok(points)
     }

@@ -2,7 +2,7 @@
 //! reproduce bit for bit.
 
 use super::{Base, Kernel, Quantity, Radial, Signs, TILE, group};
-use crate::{Real, Rows, RowsMut, chain::Space};
+use crate::{Real, Rows, RowsMut, chain::Space, rowwise::reference::dot};
 use std::f64::consts::FRAC_1_PI;
 
 /// A point with what kernels ask of it.
@@ -16,10 +16,6 @@ pub struct Point<'a, T> {
     pub score: &'a [T],
     /// Λ x, with a metric.
     pub precise: Option<&'a [T]>,
-}
-
-pub(super) fn dot<T: Real>(a: &[T], b: &[T]) -> T {
-    a.iter().zip(b).fold(T::ZERO, |sum, (&a, &b)| a.mul_add(b, sum))
 }
 
 /// Σ (a - b)(c - d).
