@@ -11,9 +11,10 @@ use gibbsite::{
 };
 use gibbsite_kernels::{
     Scratch,
-    chain::Space,
+    chain::{self, ReluTarget, Space},
     elementary, noise,
     relu::{self, Gate, Panel},
+    rowwise,
     stein::{self, Base, Block, Kernel, Points, Quantity, Radial, Signs},
 };
 use peak_alloc::PeakAlloc;
@@ -58,6 +59,14 @@ fn kernels<T: Real>(isa: Isa) {
     frugal("energy_score", |scratch| {
         relu::energy_score(&panel, x, &mut energy, &mut score, scratch);
     });
+    let target = ReluTarget { panel: &panel, beta: one, precision: None, space: Space::Sphere };
+    frugal("relu_target", |scratch| {
+        chain::relu_target(target, x, Some(&mut energy), Some(score.reborrow()), scratch);
+    });
+    frugal("finish", |scratch| {
+        chain::finish(target, x, Some(&mut energy), Some(score.reborrow()), scratch);
+    });
+    frugal("dot", |scratch| rowwise::dot(isa, x, v, &mut energy, scratch));
     let samples = Panel::samples(isa, x, None, false).unwrap();
     let carriers = Panel::carriers(isa, x, v, Gate::Step, false).unwrap();
     let (mut value, mut sums) = (normals::<T>(m, 6), normals::<T>(m * d, 7));

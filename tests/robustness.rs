@@ -234,7 +234,7 @@ mod environment {
         train::{TrainOptions, fit},
     };
     use gibbsite_kernels::{
-        Scratch,
+        Scratch, fp_env_ok,
         registry::{Call, Shape, entries},
     };
     use std::{env, process::Command, time::Duration};
@@ -300,13 +300,25 @@ mod environment {
     #[test]
     fn foreign_modes_of_the_floating_point_unit_do_no_harm() {
         if let Ok(modes) = env::var(MODES) {
-            set_modes(modes.parse().unwrap());
+            let modes = modes.parse().unwrap();
+            set_modes(modes);
+            assert_eq!(fp_env_ok(), modes == 0, "MXCSR modes {modes:#x}");
             return everything();
         }
         let name = "environment::foreign_modes_of_the_floating_point_unit_do_no_harm";
-        let flush_to_zero = 1 << 15 | 1 << 6;
+        let (to_zero, from_zero) = (1 << 15, 1 << 6);
+        let flush_to_zero = to_zero | from_zero;
         let [down, up, towards_zero] = [1, 2, 3].map(|mode| mode << 13);
-        for modes in [0, flush_to_zero, down, up, towards_zero, flush_to_zero | towards_zero] {
+        for modes in [
+            0,
+            to_zero,
+            from_zero,
+            flush_to_zero,
+            down,
+            up,
+            towards_zero,
+            flush_to_zero | towards_zero,
+        ] {
             let mut child = Command::new(env::current_exe().unwrap())
                 .args(["--exact", name, "--quiet"])
                 .env(MODES, modes.to_string())

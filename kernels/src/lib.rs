@@ -53,6 +53,7 @@
 #![cfg_attr(not(feature = "blas"), forbid(unsafe_code))]
 #![cfg_attr(feature = "blas", deny(unsafe_code))]
 
+mod environment;
 mod isa;
 mod lanes;
 mod rows;
@@ -70,6 +71,7 @@ pub mod relu;
 pub mod rowwise;
 pub mod stein;
 
+pub use environment::fp_env_ok;
 pub use isa::{Isa, ParseIsaError};
 pub use lanes::Real;
 pub use rows::{Rows, RowsMut, ShapeError};

@@ -1,0 +1,59 @@
+//! Every kernel on small shapes and every level against its reference: a first look, and small enough for interpreters of machine
+//! code such as Miri. The workspace's `equivalence` has the millions of cases.
+
+use gibbsite_kernels::{
+    Isa, Real, Scratch,
+    registry::{Array, Call, Shape, entries},
+};
+
+/// Neither short nor sparse, and with kinks: multiples of 1/8 in [-2, 2), from a hash.
+fn values<T: Real>(len: usize, salt: usize) -> Vec<T> {
+    let value = |i: usize| {
+        let hash = (i + 1000 * salt + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 59;
+        T::from_f64(hash as f64 / 8.0 - 2.0)
+    };
+    (0..len).map(value).collect()
+}
+
+fn arrays<T: Real>(arrays: &[Array], salt: usize) -> Vec<Vec<T>> {
+    arrays.iter().enumerate().map(|(k, array)| values(array.len(), salt + k)).collect()
+}
+
+fn all<T: Real>() {
+    let shapes: &[(usize, usize, usize)] = match cfg!(miri) {
+        true => &[(0, 2, 3), (3, 0, 2), (2, 3, 0), (9, 5, 7), (2, 17, 9)],
+        false => {
+            &[(0, 2, 3), (3, 0, 2), (2, 3, 0), (9, 5, 7), (2, 17, 9), (70, 33, 101), (1, 1, 1)]
+        }
+    };
+    for entry in entries::<T>() {
+        for (i, &(n, d, m)) in shapes.iter().enumerate() {
+            let (bias, weighted) = (i % 2 == 0, i % 3 == 0);
+            let shape = Shape { n, d, m, bias, weighted, pad: i % 2 };
+            let inputs = arrays::<T>(&(entry.inputs)(shape), 0);
+            let inputs: Vec<&[T]> = inputs.iter().map(Vec::as_slice).collect();
+            let run = |run: &dyn Fn(Call<'_, '_, T>)| -> Vec<u64> {
+                let mut outputs = arrays::<T>(&(entry.outputs)(shape), 90);
+                let mut slices: Vec<&mut [T]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+                run(Call { shape, inputs: &inputs, outputs: &mut slices });
+                let bits = |x: &T| if x.is_finite() { x.to_f64().to_bits() } else { u64::MAX };
+                outputs.iter().flatten().map(bits).collect()
+            };
+            let expected = run(&|call| (entry.reference)(call));
+            for isa in Isa::available() {
+                let got = run(&|call| (entry.run)(isa, call, &mut Scratch::default()));
+                assert_eq!(got, expected, "{} {} on {isa}, {shape:?}", entry.name, T::NAME);
+            }
+        }
+    }
+}
+
+#[test]
+fn singles() {
+    all::<f32>();
+}
+
+#[test]
+fn doubles() {
+    all::<f64>();
+}
