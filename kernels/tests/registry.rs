@@ -27,6 +27,11 @@ fn all<T: Real>() {
         }
     };
     for entry in entries::<T>() {
+        // Miri lacks NEON's shifts of words, which random streams and elementary functions use.
+        let shifts = !matches!(entry.name.split('.').next(), Some("relu" | "rowwise"));
+        if cfg!(all(miri, target_arch = "aarch64")) && shifts {
+            continue;
+        }
         for (i, &(n, d, m)) in shapes.iter().enumerate() {
             let (bias, weighted) = (i % 2 == 0, i % 3 == 0);
             let shape = Shape { n, d, m, bias, weighted, pad: i % 2 };
