@@ -37,6 +37,14 @@ pub fn detection() {
         assert!(avx2 || !Isa::Avx2.is_available(), "AVX2 found by pulp and not by std");
         let avx512 = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq");
         assert!(avx512 || !Isa::Avx512.is_available(), "AVX-512 found by pulp and not by std");
+        // With more than what a level asks for it has to be there.
+        macro_rules! all {
+            ($($feature:tt)*) => { $(is_x86_feature_detected!($feature))&&* };
+        }
+        let v3 = all!("avx2" "fma" "bmi1" "bmi2" "f16c" "lzcnt" "movbe" "popcnt" "xsave");
+        assert!(!v3 || Isa::Avx2.is_available(), "AVX2 found by std and not by us");
+        let v4 = v3 && all!("avx512f" "avx512bw" "avx512cd" "avx512dq" "avx512vl");
+        assert!(!v4 || Isa::Avx512.is_available(), "AVX-512 found by std and not by us");
     }
 }
 
