@@ -186,14 +186,12 @@ macro_rules! stein_entry {
                 let shape = plain_if_metric(call.shape, call.inputs);
                 let (x, y) = stein_points($base, shape, call.inputs);
                 let out = stein_output(shape).rows_mut(call.outputs[0]);
-                let kernel = stein_kernel($base, shape);
-                let kernel = stein::Kernel { quantity: $quantity, ..kernel };
+                let kernel = of_quantity($quantity, stein_kernel($base, shape));
                 stein::write(isa, kernel, whole(&x, &y), out, scratch);
             },
             reference: |call| {
                 let shape = plain_if_metric(call.shape, call.inputs);
-                let kernel = stein_kernel($base, shape);
-                let kernel = stein::Kernel { quantity: $quantity, ..kernel };
+                let kernel = of_quantity($quantity, stein_kernel($base, shape));
                 write_stein_reference(kernel, Call { shape, ..call });
             },
             roundings: |_| Vec::new(),
@@ -546,6 +544,7 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
         stein_entry!("stein.metric", imq(-0.5), metric_inputs),
         stein_entry!("stein.value", imq(-0.5), stein_inputs, Quantity::Value),
         stein_entry!("stein.slope", imq(-0.5), stein_inputs, Quantity::Slope),
+        stein_entry!("stein.slope_cosine", imq(-0.5), stein_inputs, Quantity::SlopeCosine),
         Entry {
             name: "stein.sums",
             inputs: stein_inputs,
@@ -672,6 +671,15 @@ fn stein_kernel<T: Real>(base: Base<T>, shape: Shape) -> stein::Kernel<T> {
     };
     let space = if shape.weighted { Space::Sphere } else { Space::Flat };
     stein::Kernel { base, space, quantity: Quantity::Stein }
+}
+
+/// One of the quantities is for the sphere only.
+fn of_quantity<T: Real>(quantity: Quantity, kernel: stein::Kernel<T>) -> stein::Kernel<T> {
+    let space = match quantity {
+        Quantity::SlopeCosine => Space::Sphere,
+        _ => kernel.space,
+    };
+    stein::Kernel { quantity, space, ..kernel }
 }
 
 fn stein_inputs(shape: Shape) -> Vec<Array> {
