@@ -16,7 +16,7 @@ const PANEL: usize = 192;
 
 /// Whose matrix product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Library {
+pub(super) enum Multiplier {
     Faer,
     #[cfg(feature = "blas")]
     Blas,
@@ -33,7 +33,7 @@ trait Multiply<T> {
 /// Points against weighted vectors: `value_i = Σ_j v_j max(z_ij, 0)`, `gradient_i = Σ_j v_j 1{z_ij > 0} q_j`,
 /// `gate_sum_i = Σ_j v_j 1{z_ij > 0}`, with `z_ij = p_i·q_j + point_bias_i + panel_bias_j`.
 pub(super) struct Product<'a, T> {
-    pub(super) library: Library,
+    pub(super) multiplier: Multiplier,
     pub(super) isa: Isa,
     pub(super) points: Rows<'a, T>,
     pub(super) point_bias: Option<&'a [T]>,
@@ -50,10 +50,10 @@ impl<T: Real> Product<'_, T> {
         gradient: Option<RowsMut<'_, T>>,
         gate_sum: Option<&mut [T]>,
     ) {
-        match self.library {
+        match self.multiplier {
             // faer takes what is too long for BLAS's integers.
             #[cfg(feature = "blas")]
-            Library::Blas if blas::fits(self.points) && blas::fits(self.panel) => {
+            Multiplier::Blas if blas::fits(self.points) && blas::fits(self.panel) => {
                 self.tiles(&blas::OneThread::enter(), value, gradient, gate_sum);
             }
             _ => self.tiles(&Faer, value, gradient, gate_sum),
@@ -62,7 +62,7 @@ impl<T: Real> Product<'_, T> {
 
     fn tiles(
         &self,
-        library: &impl Multiply<T>,
+        products: &impl Multiply<T>,
         mut value: Option<&mut [T]>,
         mut gradient: Option<RowsMut<'_, T>>,
         mut gate_sum: Option<&mut [T]>,
@@ -99,13 +99,13 @@ impl<T: Real> Product<'_, T> {
                         (None, None) => z.fill(T::ZERO),
                     }
                 }
-                library.add_a_bt(panel, points, z);
+                products.add_a_bt(panel, points, z);
                 for (j, z) in z.chunks_exact_mut(count).enumerate() {
                     relu::gate_column(self.isa, (self.weights)(first + j), z, value, gate_sum);
                 }
                 if gradient.is_some() {
                     let gates = Rows::new(z, width, count).expect("sized above");
-                    library.add_at_b(panel, gates, sums);
+                    products.add_at_b(panel, gates, sums);
                 }
             }
             if let Some(gradient) = &mut gradient {

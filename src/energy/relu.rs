@@ -2,7 +2,7 @@
 
 use super::{
     Domain, Energy,
-    gemm::{Library, Product},
+    gemm::{Multiplier, Product},
 };
 use crate::{Error, Real, Result, Rows, RowsMut, parallel};
 use gibbsite_kernels::{
@@ -240,7 +240,7 @@ impl<T: Real> ReluEnergy<T> {
 
     /// What the kernel for chains needs to know; nothing if a library computes the products.
     pub(crate) fn chain_target(&self) -> Option<ReluTarget<'_, T>> {
-        self.library().is_none().then(|| self.target())
+        self.multiplier().is_none().then(|| self.target())
     }
 
     fn target(&self) -> ReluTarget<'_, T> {
@@ -359,7 +359,7 @@ impl<T: Real> ReluEnergy<T> {
             return Err(ShapeError::new("sample weights", n, r.len()).into());
         }
         self.check_grad(grad)?;
-        let (with_bias, library) = (self.bias.is_some(), self.library());
+        let (with_bias, multiplier) = (self.bias.is_some(), self.multiplier());
         grad.fill_zero();
         let part = |range: Range<usize>| (x.range(range.start, range.len()), r.map(|r| &r[range]));
         let pack = |range| {
@@ -380,7 +380,7 @@ impl<T: Real> ReluEnergy<T> {
             let (gradient, bias_gradient) = rest.split_at_mut(count * d);
             let mut gradient = RowsMut::new(gradient, count, d).expect("sized above");
             let bias_gradient = with_bias.then_some(bias_gradient);
-            match library {
+            match multiplier {
                 None => relu::param_sums(
                     panel.expect("packed for it"),
                     theta,
@@ -390,10 +390,10 @@ impl<T: Real> ReluEnergy<T> {
                     bias_gradient,
                     scratch,
                 ),
-                Some(library) => {
+                Some(multiplier) => {
                     let (x, r) = part(samples);
                     Product {
-                        library,
+                        multiplier,
                         isa: self.isa,
                         points: theta,
                         point_bias: bias,
@@ -405,7 +405,7 @@ impl<T: Real> ReluEnergy<T> {
                 }
             }
         };
-        let pack = library.is_none().then_some(pack);
+        let pack = multiplier.is_none().then_some(pack);
         over_samples((n, m, width), pack, sum, |neurons, partial| {
             let (first, count) = (neurons.start, neurons.len());
             let (value, rest) = partial.split_at(count);
@@ -524,7 +524,7 @@ impl<T: Real> ReluEnergy<T> {
         target: Option<ReluTarget<'_, T>>,
         scratch: &mut Scratch,
     ) {
-        let Some(library) = self.library() else {
+        let Some(multiplier) = self.multiplier() else {
             return match (target, energy) {
                 (Some(target), energy) => chain::relu_target(target, x, energy, score, scratch),
                 (None, Some(energy)) => relu::energy(&self.panel, x, energy, scratch),
@@ -532,7 +532,7 @@ impl<T: Real> ReluEnergy<T> {
             };
         };
         Product {
-            library,
+            multiplier,
             isa: self.isa,
             points: x,
             point_bias: None,
@@ -551,12 +551,12 @@ impl<T: Real> ReluEnergy<T> {
     }
 
     /// Whose matrix products compute the sums; none's if the fused kernel does.
-    fn library(&self) -> Option<Library> {
+    fn multiplier(&self) -> Option<Multiplier> {
         match self.path() {
             Backend::Auto | Backend::Fused => None,
-            Backend::Faer => Some(Library::Faer),
+            Backend::Faer => Some(Multiplier::Faer),
             #[cfg(feature = "blas")]
-            Backend::Blas => Some(Library::Blas),
+            Backend::Blas => Some(Multiplier::Blas),
         }
     }
 
