@@ -101,9 +101,11 @@ pub struct ParamGrad<T> {
     pub bias: Option<Vec<T>>,
 }
 
-/// Samples per partial sum of a parameter gradient. Part of the numerical contract: each chunk is
+/// Samples per partial sum of a parameter gradient, at most, and bytes of them, unless the sums have more: what is packed
+/// should still be in cache when it is used, and adding sums cost little. Part of the numerical contract: each chunk is
 /// summed from zero and the chunks are added in order.
 const CHUNK: usize = 4096;
+const CHUNK_BYTES: usize = 4 << 20;
 
 /// Neurons per work item of a parameter gradient; a multiple of every register tile.
 const NEURONS_PER_ITEM: usize = 192;
@@ -360,15 +362,16 @@ impl<T: Real> ReluEnergy<T> {
         }
         self.check_grad(grad)?;
         let (with_bias, multiplier) = (self.bias.is_some(), self.multiplier());
-        grad.fill_zero();
         let part = |range: Range<usize>| (x.range(range.start, range.len()), r.map(|r| &r[range]));
-        let pack = |range| {
+        let pack = |panel: &mut relu::Panel<T>, range| {
             let (x, r) = part(range);
-            relu::Panel::samples(self.isa, x, r, with_bias).expect("shapes are checked")
+            if multiplier.is_none() {
+                panel.set_samples(x, r, with_bias).expect("shapes are checked");
+            }
         };
         // One partial gradient has w, θ and b side by side for each neuron.
         let width = d + 1 + usize::from(with_bias);
-        let sum = |panel: Option<&relu::Panel<T>>,
+        let sum = |panel: &relu::Panel<T>,
                    samples: Range<usize>,
                    neurons: Range<usize>,
                    partial: &mut [T],
@@ -382,7 +385,7 @@ impl<T: Real> ReluEnergy<T> {
             let bias_gradient = with_bias.then_some(bias_gradient);
             match multiplier {
                 None => relu::param_sums(
-                    panel.expect("packed for it"),
+                    panel,
                     theta,
                     bias,
                     value,
@@ -405,25 +408,21 @@ impl<T: Real> ReluEnergy<T> {
                 }
             }
         };
-        let pack = multiplier.is_none().then_some(pack);
-        over_samples((n, m, width), pack, sum, |neurons, partial| {
-            let (first, count) = (neurons.start, neurons.len());
-            let (value, rest) = partial.split_at(count);
-            let (gradient, bias_gradient) = rest.split_at(count * d);
-            add(&mut grad.w[first..], value);
-            add(&mut grad.theta[first * d..], gradient);
-            if let Some(grad) = &mut grad.bias {
-                add(&mut grad[first..], bias_gradient);
-            }
-        });
+        let total = over_samples(self.isa, (n, m, width), pack, sum);
         let neurons = T::from_f64(m as f64);
-        for (j, &w) in self.w.iter().enumerate() {
-            grad.w[j] /= neurons;
-            for gradient in &mut grad.theta[j * d..][..d] {
-                *gradient = w * *gradient / neurons;
-            }
-            if let Some(gradient) = &mut grad.bias {
-                gradient[j] = w * gradient[j] / neurons;
+        for (b, sums) in total.chunks(NEURONS_PER_ITEM * width).enumerate() {
+            let (first, count) = (b * NEURONS_PER_ITEM, sums.len() / width);
+            let (value, rest) = sums.split_at(count);
+            let (gradient, bias_gradient) = rest.split_at(count * d);
+            for j in 0..count {
+                let w = self.w[first + j];
+                grad.w[first + j] = value[j] / neurons;
+                let sums = &gradient[j * d..][..d];
+                let theta = &mut grad.theta[(first + j) * d..][..d];
+                theta.iter_mut().zip(sums).for_each(|(g, &sum)| *g = w * sum / neurons);
+                if let Some(bias) = &mut grad.bias {
+                    bias[first + j] = w * bias_gradient[j] / neurons;
+                }
             }
         }
         Ok(())
@@ -453,7 +452,6 @@ impl<T: Real> ReluEnergy<T> {
                 Rows::new(&tangential, v.rows(), v.cols())?
             }
         };
-        grad.fill_zero();
         grad.theta = carried_sums(self.isa, self.theta(), self.bias(), x, v, Gate::Step)?;
         let scale = -self.beta / T::from_f64(m as f64);
         for (j, &w) in self.w.iter().enumerate() {
@@ -651,12 +649,11 @@ pub(crate) fn carried_sums<T: Real>(
             return Err(ShapeError::new(what, format!("{rows} x {d}"), got).into());
         }
     }
-    let pack = |range: Range<usize>| {
+    let pack = |panel: &mut relu::Panel<T>, range: Range<usize>| {
         let [x, v] = [x, v].map(|rows| rows.range(range.start, range.len()));
-        relu::Panel::carriers(isa, x, v, gate, bias.is_some()).expect("shapes are checked")
+        panel.set_carriers(x, v, gate, bias.is_some()).expect("shapes are checked");
     };
-    let mut out = vec![T::ZERO; m * d];
-    let sum = |panel: Option<&relu::Panel<T>>,
+    let sum = |panel: &relu::Panel<T>,
                _,
                neurons: Range<usize>,
                partial: &mut [T],
@@ -664,61 +661,56 @@ pub(crate) fn carried_sums<T: Real>(
         let theta = theta.range(neurons.start, neurons.len());
         let bias = bias.map(|b| &b[neurons.clone()]);
         let mut partial = RowsMut::new(partial, neurons.len(), d).expect("sized for it");
-        let panel = panel.expect("always packed");
         relu::carried_sums(panel, theta, bias, &mut partial, scratch);
     };
-    over_samples((n, m, d), Some(pack), sum, |neurons, partial| {
-        add(&mut out[neurons.start * d..], partial);
-    });
-    Ok(out)
+    Ok(over_samples(isa, (n, m, d), pack, sum))
 }
 
-/// Sums over n samples for each of m neurons, `width` values each: samples are taken in chunks and neurons in blocks by all threads,
-/// and `combine` receives the sums of a chunk's blocks in order.
+/// Sums over n samples for each of m neurons, `width` values each, block after block of neurons: samples are taken in chunks
+/// and neurons in blocks by all threads.
 fn over_samples<T: Real>(
+    isa: Isa,
     (n, m, width): (usize, usize, usize),
-    pack: Option<impl Fn(Range<usize>) -> relu::Panel<T> + Sync>,
-    sum: impl Fn(Option<&relu::Panel<T>>, Range<usize>, Range<usize>, &mut [T], &mut Scratch) + Sync,
-    mut combine: impl FnMut(Range<usize>, &[T]),
-) {
-    if m * width == 0 {
-        return;
+    pack: impl Fn(&mut relu::Panel<T>, Range<usize>) + Sync,
+    sum: impl Fn(&relu::Panel<T>, Range<usize>, Range<usize>, &mut [T], &mut Scratch) + Sync,
+) -> Vec<T> {
+    let mut total = vec![T::ZERO; m * width];
+    if total.is_empty() || n == 0 {
+        return total;
     }
+    let block = NEURONS_PER_ITEM * width;
+    let neurons = |at: usize, len: usize| at / width..(at + len) / width;
+    let rows = (CHUNK_BYTES / (width * size_of::<T>())).max(m).clamp(relu::TILE, CHUNK);
+    let rows = n.div_ceil(n.div_ceil(rows)).next_multiple_of(relu::TILE);
     let chunks: Vec<Range<usize>> =
-        (0..n).step_by(CHUNK).map(|start| start..(start + CHUNK).min(n)).collect();
-    let at_once = (PARTIAL_BYTES / (m * width * size_of::<T>()))
-        .clamp(1, 2 * parallel::threads())
-        .min(chunks.len().max(1));
-    let neurons =
-        |block: usize, len: usize| block * NEURONS_PER_ITEM..block * NEURONS_PER_ITEM + len / width;
-    let mut panels = vec![None; at_once];
+        (0..n).step_by(rows).map(|start| start..(start + rows).min(n)).collect();
+    let at_once =
+        (PARTIAL_BYTES / size_of_val(&total[..])).clamp(1, parallel::threads()).min(chunks.len());
+    let mut panels = vec![relu::Panel::new(isa); at_once];
     let mut partials = vec![T::ZERO; at_once * m * width];
     for chunks in chunks.chunks(at_once) {
-        if let Some(pack) = &pack {
-            let items = panels.iter_mut().zip(chunks).collect();
-            parallel::for_each(items, |(panel, chunk): (&mut Option<_>, &Range<usize>), _| {
-                *panel = Some(pack(chunk.clone()));
-            });
-        }
-        let items: Vec<_> = chunks
-            .iter()
-            .zip(&panels)
-            .zip(partials.chunks_exact_mut(m * width))
-            .flat_map(|((chunk, panel), partial)| {
-                let blocks = partial.chunks_mut(NEURONS_PER_ITEM * width).enumerate();
-                blocks.map(move |(block, partial)| (chunk, panel, block, partial))
+        let items = panels.iter_mut().zip(chunks).collect();
+        parallel::for_each(items, |(panel, chunk): (&mut _, &Range<usize>), _| {
+            pack(panel, chunk.clone());
+        });
+        let parts = partials.chunks_exact_mut(m * width).zip(chunks).zip(&panels);
+        let items = parts
+            .flat_map(|((partial, chunk), panel)| {
+                let blocks = partial.chunks_mut(block).enumerate();
+                blocks.map(move |(b, partial)| (chunk, panel, b, partial))
             })
             .collect();
-        parallel::for_each(items, |(chunk, panel, block, partial), scratch| {
-            let neurons = neurons(block, partial.len());
-            sum(panel.as_ref(), chunk.clone(), neurons, partial, scratch);
+        parallel::for_each(items, |(chunk, panel, b, partial): (&Range<_>, _, _, _), scratch| {
+            sum(panel, chunk.clone(), neurons(b * block, partial.len()), partial, scratch);
         });
-        for partial in partials.chunks_exact(m * width).take(chunks.len()) {
-            for (block, partial) in partial.chunks(NEURONS_PER_ITEM * width).enumerate() {
-                combine(neurons(block, partial.len()), partial);
+        let items = total.chunks_mut(block).enumerate().collect();
+        parallel::for_each(items, |(b, total): (usize, &mut [T]), _| {
+            for partial in partials.chunks_exact(m * width).take(chunks.len()) {
+                add(total, &partial[b * block..]);
             }
-        }
+        });
     }
+    total
 }
 
 /// v ← v - (v·x) x.
@@ -738,11 +730,5 @@ fn add<T: Real>(sum: &mut [T], part: &[T]) {
 impl<T: Real> ParamGrad<T> {
     fn lens(&self) -> (usize, usize, Option<usize>) {
         (self.w.len(), self.theta.len(), self.bias.as_ref().map(Vec::len))
-    }
-
-    fn fill_zero(&mut self) {
-        self.w.fill(T::ZERO);
-        self.theta.fill(T::ZERO);
-        self.bias.iter_mut().for_each(|bias| bias.fill(T::ZERO));
     }
 }

@@ -56,8 +56,9 @@ pub const TILE: usize = 96;
 pub struct Panel<T> {
     /// `[group][coordinate][group]` values, zero-padded to whole groups; then nothing.
     packed: AlignedBuf,
-    /// What is summed in place of the packed vectors, packed in the same way; empty if nothing is.
+    /// What is summed in place of the packed vectors, packed in the same way, if `carries`.
     carried: AlignedBuf,
+    carries: bool,
     weights: Vec<T>,
     gate: Gate,
     isa: Isa,
@@ -91,7 +92,7 @@ impl<T: Real> Panel<T> {
         bias: Option<&[T]>,
         weights: &[T],
     ) -> Result<Self, ShapeError> {
-        let mut panel = Self::empty(isa);
+        let mut panel = Self::new(isa);
         let m = theta.rows();
         check_len("outer weights", m, weights.len())?;
         if let Some(bias) = bias {
@@ -112,7 +113,7 @@ impl<T: Real> Panel<T> {
         weights: Option<&[T]>,
         with_bias: bool,
     ) -> Result<Self, ShapeError> {
-        let mut panel = Self::empty(isa);
+        let mut panel = Self::new(isa);
         panel.set_samples(x, weights, with_bias)?;
         Ok(panel)
     }
@@ -128,19 +129,12 @@ impl<T: Real> Panel<T> {
         gate: Gate,
         with_bias: bool,
     ) -> Result<Self, ShapeError> {
-        if (carried.rows(), carried.cols()) != (x.rows(), x.cols()) {
-            let expected = format!("{} x {}", x.rows(), x.cols());
-            let got = format!("{} x {}", carried.rows(), carried.cols());
-            return Err(ShapeError::new("carried vectors", expected, got));
-        }
-        let mut panel = Self { gate, ..Self::empty(isa) };
-        panel.fill(carried, with_bias, |_| T::ZERO, |_| T::ONE);
-        panel.carried = std::mem::take(&mut panel.packed);
-        panel.fill(x, with_bias, |_| T::ONE, |_| T::ONE);
+        let mut panel = Self::new(isa);
+        panel.set_carriers(x, carried, gate, with_bias)?;
         Ok(panel)
     }
 
-    /// Replaces the packed samples, keeping the memory.
+    /// Replaces what is packed by samples, keeping the memory.
     ///
     /// # Errors
     /// If the lengths differ.
@@ -153,11 +147,38 @@ impl<T: Real> Panel<T> {
         if let Some(weights) = weights {
             check_len("sample weights", x.rows(), weights.len())?;
         }
+        self.gate = Gate::Step;
+        self.carries = false;
         self.fill(x, with_bias, |_| T::ONE, |i| weights.map_or(T::ONE, |r| r[i]));
         Ok(())
     }
 
-    fn empty(isa: Isa) -> Self {
+    /// Replaces what is packed by samples that carry vectors, keeping the memory.
+    ///
+    /// # Errors
+    /// If the shapes differ.
+    pub fn set_carriers(
+        &mut self,
+        x: Rows<'_, T>,
+        carried: Rows<'_, T>,
+        gate: Gate,
+        with_bias: bool,
+    ) -> Result<(), ShapeError> {
+        if (carried.rows(), carried.cols()) != (x.rows(), x.cols()) {
+            let expected = format!("{} x {}", x.rows(), x.cols());
+            let got = format!("{} x {}", carried.rows(), carried.cols());
+            return Err(ShapeError::new("carried vectors", expected, got));
+        }
+        self.gate = gate;
+        self.carries = true;
+        self.fill(carried, with_bias, |_| T::ZERO, |_| T::ONE);
+        std::mem::swap(&mut self.carried, &mut self.packed);
+        self.fill(x, with_bias, |_| T::ONE, |_| T::ONE);
+        Ok(())
+    }
+
+    /// A panel of nothing, to be filled.
+    pub fn new(isa: Isa) -> Self {
         let isa = isa.or_lower();
         let registers = match isa {
             Isa::Avx512 | Isa::Neon => 32,
@@ -167,6 +188,7 @@ impl<T: Real> Panel<T> {
         Self {
             packed: AlignedBuf::default(),
             carried: AlignedBuf::default(),
+            carries: false,
             weights: Vec::new(),
             gate: Gate::Step,
             isa,
@@ -237,10 +259,7 @@ impl<T: Real> Panel<T> {
     #[inline(always)]
     fn tiles(&self) -> impl Iterator<Item = (&[T], &[T], &[T])> {
         let packed = self.packed.as_slice::<T>();
-        let carried = match self.carried.as_slice::<T>() {
-            [] => packed,
-            carried => carried,
-        };
+        let carried = if self.carries { self.carried.as_slice::<T>() } else { packed };
         self.weights.chunks(TILE).enumerate().map(move |(t, weights)| {
             let groups = weights.len().div_ceil(self.group);
             let range = t * TILE * self.coords..;
