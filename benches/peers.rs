@@ -110,7 +110,7 @@ fn task<T: Real>(
             with_length(n * d, Box::new(run))
         }
         "normals" => {
-            let mut streams = Streams::new(0, 0, n, Isa::best());
+            let mut streams = Streams::new(0, 0, n, Isa::best())?;
             with_length(n * d, Box::new(move |out| streams.normals(points_mut(out, d)?)))
         }
         "update" => {

@@ -39,6 +39,6 @@ fn main() -> gibbsite::Result<()> {
         log_z.std_error,
         cross_entropy(&trained.model, Rows::new(&test, n, d)?, &log_z)?,
     );
-    println!("a draw from the model: {:.3?}", log_z.resample(1, 7));
+    println!("a draw from the model: {:.3?}", log_z.resample(1, 7)?);
     Ok(())
 }

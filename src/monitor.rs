@@ -4,7 +4,7 @@
 
 use crate::{
     Error, Real, ReluEnergy, Result, Rows,
-    data::{check_finite, check_finite_slice, dot},
+    data::{check_finite, check_finite_slice, dot, try_zeros},
     energy::carried_sums,
     random::Stream,
 };
@@ -94,7 +94,8 @@ pub struct Curvature {
 ///
 /// `largest` comes from below by Lanczos' method from a fixed start, without a matrix: it stops when the residual is 1e-6 of the
 /// value, at the latest after 100 products with the covariance, which cost n·m·8d flops each. Holds n·d + m·d values a few times
-/// over. Last digits depend on the CPU.
+/// over. Last digits depend on the CPU. `trace` is a difference of means of squares: its error is some epsilons of the mean square
+/// of the gradient, which hides curvatures smaller than that, such as those of points far from the origin and close to each other.
 ///
 /// # Errors
 /// If shapes differ, there are no points, one is not finite, a weight is negative or not finite, their sum is 0 or not finite, or
@@ -140,10 +141,11 @@ pub fn curvature<T: Real>(
 /// Costs n (2n + d)·2m flops, and holds n (n + m + d) values a few times over. Last digits depend on the CPU.
 ///
 /// # Errors
-/// If shapes differ, or there are no points or one is not finite.
+/// If shapes differ, there are no points or one is not finite, or memory cannot hold the kernel.
 pub fn ntk<T: Real>(model: &ReluEnergy<T>, x: Rows<'_, T>) -> Result<Vec<f64>> {
     check_points(model, x)?;
     let (n, m) = (x.rows(), model.neurons());
+    let mut kernel = try_zeros("number of points", n, n)?;
     let (model, x) = (homogeneous(model)?, lifted(x, |_| model.bias().map(|_| 1.0)));
     let x = MatRef::from_row_major_slice(&x, n, model.dim());
     let z = x * MatRef::from_row_major_slice(model.theta().as_slice(), m, model.dim()).transpose();
@@ -152,7 +154,8 @@ pub fn ntk<T: Real>(model: &ReluEnergy<T>, x: Rows<'_, T>) -> Result<Vec<f64>> {
     let [relu, gate] = [relu, gate].map(|factor| &factor * factor.transpose());
     let (gram, square) = (x * x.transpose(), (m * m) as f64);
     let entry = |i, j| (relu[(i, j)] + gate[(i, j)] * gram[(i, j)]) / square;
-    Ok((0..n).flat_map(|i| (0..n).map(move |j| (i, j))).map(|(i, j)| entry(i, j)).collect())
+    kernel.iter_mut().enumerate().for_each(|(at, value)| *value = entry(at / n, at % n));
+    Ok(kernel)
 }
 
 /// |K_now - K_start| / |K_start| of the [`ntk`]s of two models, in Frobenius' norm: near 0 in the lazy regime, where a model is
@@ -306,11 +309,14 @@ fn wide<T: Real>(values: &[T]) -> Vec<f64> {
 
 fn norm(v: &[f64]) -> f64 {
     let norm = dot(v, v).sqrt();
-    if norm.is_finite() {
+    if (1e-140..1e150).contains(&norm) {
         return norm;
     }
-    // Squares overflow before the norm does.
+    // Squares overflow or lose digits before the norm does.
     let largest = v.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+    if largest == 0.0 || v.iter().any(|x| x.is_nan()) {
+        return norm;
+    }
     let scaled: Vec<f64> = v.iter().map(|x| x / largest).collect();
     largest * dot(&scaled, &scaled).sqrt()
 }

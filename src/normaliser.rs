@@ -19,7 +19,7 @@ pub struct LogZ<T> {
     /// The estimate of log Z.
     pub value: f64,
     /// Its standard error by the delta method: the standard deviation of the weights over their mean,
-    /// over √N. An underestimate where `ess` is small.
+    /// over √(N - 1). An underestimate where `ess` is small; NaN for one point.
     pub std_error: f64,
     /// Effective sample size (Σ p)² / Σ p² of the weights p.
     pub ess: f64,
@@ -47,7 +47,7 @@ pub enum Method {
 /// threads.
 ///
 /// # Errors
-/// If memory cannot hold them.
+/// If memory cannot hold them, or the scale is not positive and finite.
 pub fn base_samples<T: Real>(
     base: Base<T>,
     n: usize,
@@ -55,6 +55,11 @@ pub fn base_samples<T: Real>(
     seed: u64,
     bank: u64,
 ) -> Result<Vec<T>> {
+    if let Base::Gaussian(scale) = base
+        && !(scale > T::ZERO && gibbsite_kernels::Real::is_finite(scale))
+    {
+        return Err(Error::parameter("base scale", "positive and finite", scale));
+    }
     let mut x = try_zeros("number of draws", n, d)?;
     let block = parallel::rows_per_item(n, 256, STREAMS);
     let items = x.chunks_mut((block * d).max(1)).enumerate().collect();
@@ -144,8 +149,8 @@ pub(crate) fn from_base_samples<T: Real>(model: &ReluEnergy<T>, points: Vec<T>) 
 /// log Z by annealed importance sampling: `chains` chains walk from the base to the model through `temperatures` equal steps of the
 /// inverse temperature, one Metropolis-adjusted Langevin move after each.
 ///
-/// exp of the estimate is unbiased for Z, so the estimate itself is a lower bound in expectation. The step
-/// size is tuned on the way by the acceptance rate of all chains together.
+/// With steps of one size, exp of the estimate would be unbiased for Z, and the estimate a lower bound in expectation. The step
+/// size is tuned on the way by the acceptance rate of all chains together, which costs a bias of the order of one over their number.
 ///
 /// # Errors
 /// If the model has no base probability, a count is 0 or beyond memory, or energies overflow.
@@ -159,7 +164,7 @@ pub fn annealed<T: Real>(
     forward(model, chains, temperatures, seed, bank).map(|(estimate, _)| estimate)
 }
 
-/// Bounds of log Z that hold in expectation.
+/// Bounds of log Z that hold in expectation, up to what tuning the step size costs ([`annealed`]).
 #[derive(Clone, Debug)]
 pub struct Bracket<T> {
     /// Annealed from the base to the model: not above log Z in expectation.
@@ -278,26 +283,33 @@ pub(crate) fn weigh<T>(log_weights: Vec<f64>, points: Vec<T>, method: Method) ->
     let sum: f64 = weights.iter().sum();
     weights.iter_mut().for_each(|weight| *weight /= sum);
     let ess = 1.0 / weights.iter().map(|weight| weight * weight).sum::<f64>();
-    // With p = n weights, of mean 1: Var p = n Σ weights² - 1 = n / ess - 1.
-    let std_error = ((n / ess - 1.0).max(0.0) / n).sqrt();
+    // With p = n weights, of mean 1: Σ (p - 1)² = n (n Σ weights² - 1) = n (n / ess - 1), over n - 1 for the variance.
+    let std_error = ((n / ess - 1.0).max(0.0) / (n - 1.0)).sqrt();
     Ok(LogZ { value: max + libm::log(sum / n), std_error, ess, method, points, weights })
 }
 
 impl<T: Real> LogZ<T> {
     /// `n` points drawn from the weighted ones by systematic resampling, row-major.
-    pub fn resample(&self, n: usize, seed: u64) -> Vec<T> {
+    ///
+    /// # Errors
+    /// If there are no weights, points are not whole rows for them, or memory cannot hold the draws.
+    pub fn resample(&self, n: usize, seed: u64) -> Result<Vec<T>> {
+        let Some(&first) = self.weights.first() else {
+            return Err(Error::Zero { what: "the number of weights" });
+        };
         let d = self.points.len() / self.weights.len();
+        Rows::new(&self.points, self.weights.len(), d)?;
         let offset = Stream::new(seed, u64::MAX).uniform();
-        let mut picked = Vec::with_capacity(n * d);
-        let (mut j, mut cumulated) = (0, self.weights[0]);
-        for i in 0..n {
+        let mut picked = try_zeros("number of draws", n, d)?;
+        let (mut j, mut cumulated) = (0, first);
+        for (i, picked) in picked.chunks_exact_mut(d.max(1)).enumerate() {
             let target = (i as f64 + offset) / n as f64;
             while cumulated < target && j + 1 < self.weights.len() {
                 j += 1;
                 cumulated += self.weights[j];
             }
-            picked.extend_from_slice(&self.points[j * d..][..d]);
+            picked.copy_from_slice(&self.points[j * d..][..d]);
         }
-        picked
+        Ok(picked)
     }
 }

@@ -3,7 +3,7 @@
 //! Every draw of the library is a function of (seed, stream, position in the stream), never of
 //! threads, batch sizes or instruction sets: each chain and each block of a bank owns a stream.
 
-use crate::{Isa, Real, Result, RowsMut};
+use crate::{Isa, Real, Result, RowsMut, data::try_zeros};
 use gibbsite_kernels::{
     ShapeError,
     noise::{
@@ -59,12 +59,12 @@ impl Stream {
         reference::normals(|| self.rng.next_u64(), out);
     }
 
-    /// A uniform point of the unit sphere.
+    /// A uniform point of the unit sphere; of none in no dimensions.
     pub fn fill_sphere<T: Real>(&mut self, out: &mut [T]) {
         loop {
             self.fill_normal(out);
             let norm = gibbsite_kernels::Real::sqrt(crate::data::dot(out, out));
-            if norm > T::ZERO {
+            if norm > T::ZERO || out.is_empty() {
                 return out.iter_mut().for_each(|x| *x /= norm);
             }
         }
@@ -81,8 +81,17 @@ pub struct Streams<T> {
 
 impl<T: Real> Streams<T> {
     /// Streams `first..first + count` of a seed, which give what [`Stream`]s of these numbers give.
-    pub fn new(seed: u64, first: u64, count: usize, isa: Isa) -> Self {
-        Self { groups: noise::Streams::range(seed, first, count), count, isa }
+    ///
+    /// # Errors
+    /// If memory cannot hold their states.
+    pub fn new(seed: u64, first: u64, count: usize, isa: Isa) -> Result<Self> {
+        // What the states take; those of a group are made together, without a chance to fail.
+        drop(try_zeros::<f64>(
+            "number of streams",
+            count,
+            size_of::<[u64; 4]>() / size_of::<f64>(),
+        )?);
+        Ok(Self { groups: noise::Streams::range(seed, first, count), count, isa })
     }
 
     /// Next words: `out[k * count + c]` is the k-th of stream c. What does not make a whole step stays as it is.

@@ -421,7 +421,7 @@ impl<T: Real> Chains<T> {
         if steps > 0 {
             self.step = averaging.average();
         }
-        Ok(Report { acceptance: Some(accepted / steps.max(1) as f64) })
+        Ok(Report { acceptance: (steps > 0).then(|| accepted / steps as f64) })
     }
 
     /// [`run`](Self::run) with a nudge of the step size after it, by e^(0.1 (acceptance - target)): for targets that
@@ -490,8 +490,8 @@ impl<T: Real> Chains<T> {
             return Err(Error::Zero { what: "the number of points to restart from" });
         }
         check_points("the points to restart from", from, self.domain)?;
-        let mut decisions = Stream::new(self.seed, RESTART_STREAMS + self.restarts);
-        self.restarts += 1;
+        let mut decisions = Stream::new(self.seed, RESTART_STREAMS.wrapping_add(self.restarts));
+        self.restarts = self.restarts.wrapping_add(1);
         let mut restarted = 0;
         for c in 0..self.chains {
             if decisions.uniform() <= fraction {
@@ -613,7 +613,7 @@ impl<T: Real> Chains<T> {
             // A NaN is a rejection.
             if ratio.is_nan() { 0.0 } else { libm::exp(ratio.min(0.0)) }
         }));
-        let acceptance = metropolis.then(|| accepted / steps.max(1) as f64);
+        let acceptance = (metropolis && steps > 0).then(|| accepted / steps as f64);
         Ok((Report { acceptance }, probability))
     }
 
@@ -689,11 +689,16 @@ impl<T: Real> Chains<T> {
                     chain::advance(isa, rule, space, scale, drift, &mut moving, scratch);
                 });
                 let last = metropolis && drift + 1 == drifts;
-                energy.potential_score(
+                let result = energy.potential_score(
                     Rows::new(&self.x, n, d)?,
                     last.then_some(&mut potential[..]),
                     Some(RowsMut::new(&mut moves.score, n, d)?),
-                )?;
+                );
+                if metropolis && result.is_err() {
+                    // Chains stay where they were: nobody has accepted what is proposed.
+                    self.x.clone_from(&old_x);
+                }
+                result?;
             }
             let scale = &self.scale;
             let items = blocks(
@@ -856,19 +861,23 @@ impl<T: Real> IndependenceMetropolis<T> {
         Ok(())
     }
 
-    /// Makes `steps` proposals to every chain; returns the mean acceptance.
+    /// Makes `steps` proposals to every chain; returns the mean acceptance, 0 without steps.
     ///
     /// # Errors
-    /// If the model's dimension is not the chains'.
+    /// If the model's dimension or base probability is not the chains'.
     pub fn run(&mut self, model: &ReluEnergy<T>, steps: usize) -> Result<f64> {
+        if Base::of(model)? != self.base {
+            let got = "another: its proposals come from there";
+            return Err(Error::parameter("base probability", "that of the chains", got));
+        }
         let (n, d) = (self.chains, self.states().cols());
         let mut now = vec![T::ZERO; n];
         let mut next = vec![T::ZERO; n];
         model.energy(self.states(), &mut now)?;
         let mut accepted = 0;
         for _ in 0..steps {
-            let number = PROPOSAL_STREAMS + self.proposals;
-            self.proposals += 1;
+            let number = PROPOSAL_STREAMS.wrapping_add(self.proposals);
+            self.proposals = self.proposals.wrapping_add(1);
             let y = base_samples(self.base, n, d, self.seed, number)?;
             model.energy(Rows::new(&y, n, d)?, &mut next)?;
             let mut decisions = Stream::new(self.seed, number);

@@ -2,7 +2,8 @@
 //! Domingo-Enrich et al. (2021).
 
 use crate::{
-    Domain, Error, Real, ReluEnergy, Result, Rows,
+    Domain, Error, Real, ReluEnergy, Result, Rows, ShapeError,
+    data::try_zeros,
     normaliser::{self, Base},
     random::Stream,
 };
@@ -43,7 +44,7 @@ impl<T: Real> Teacher<T> {
         if dim < 2 {
             return Err(Error::parameter("dimension of a teacher", "at least 2", dim));
         }
-        let mut theta = vec![T::ZERO; weights.len() * dim];
+        let mut theta = try_zeros("dimension of a teacher", dim, weights.len())?;
         for (j, theta) in theta.chunks_exact_mut(dim).enumerate() {
             Stream::new(seed, DIRECTION_STREAMS + j as u64).fill_sphere(theta);
         }
@@ -57,31 +58,37 @@ impl<T: Real> Teacher<T> {
         &self.model
     }
 
-    /// `n` independent exact samples, n×d row-major, by rejection from the uniform law. Distinct values of `set` give independent
-    /// sets.
+    /// `n` independent exact samples, n×d row-major, by rejection from the uniform law. Distinct values of `set`, below 2^16, give
+    /// independent sets.
     ///
     /// Since |θ_i| = 1, f* ≥ (1/J) Σ min(w_i, 0), which serves as the envelope.
     ///
     /// # Errors
-    /// None beyond those of evaluating the energy.
+    /// If memory cannot hold them, or there is no such set.
     pub fn sample(&self, n: usize, seed: u64, set: u64) -> Result<Vec<T>> {
         const BATCH: usize = 4096;
+        const SETS: u64 = 1 << 16;
+        if set >= SETS {
+            return Err(Error::parameter("set of samples", "below 65536", set));
+        }
         let (d, w) = (self.model.dim(), self.model.w());
         let least = w.iter().map(|w| w.to_f64().min(0.0)).sum::<f64>() / w.len() as f64;
-        let mut samples = Vec::with_capacity(n * d);
+        let mut samples = try_zeros("number of samples", n, d)?;
+        let mut missing = samples.chunks_exact_mut(d);
         let mut energy = vec![T::ZERO; BATCH];
         let streams = DATA_STREAMS + (set << 24);
         for batch in 0.. {
-            if samples.len() == n * d {
+            if missing.len() == 0 {
                 break;
             }
             let x = normaliser::base_samples(Base::Sphere, BATCH, d, seed, streams + batch)?;
             self.model.energy(Rows::new(&x, BATCH, d)?, &mut energy)?;
             let mut stream = Stream::new(seed, streams + batch);
             for (x, f) in x.chunks_exact(d).zip(&energy) {
-                let accepted = libm::log(stream.uniform()) < least - f.to_f64();
-                if accepted && samples.len() < n * d {
-                    samples.extend_from_slice(x);
+                if libm::log(stream.uniform()) < least - f.to_f64()
+                    && let Some(sample) = missing.next()
+                {
+                    sample.copy_from_slice(x);
                 }
             }
         }
@@ -92,9 +99,12 @@ impl<T: Real> Teacher<T> {
     /// negative by construction (maximum at equality of a concave function of the same points).
     ///
     /// # Errors
-    /// If the dimensions differ.
+    /// If the dimensions differ, or the student is not on the sphere.
     pub fn kl_to(&self, student: &ReluEnergy<T>, n: usize, seed: u64) -> Result<f64> {
-        let d = self.model.dim();
+        let d = self.check_dim(student)?.model.dim();
+        if student.domain() != Domain::Sphere {
+            return Err(Error::parameter("domain of the student", "the sphere", student.domain()));
+        }
         let points = normaliser::base_samples(Base::Sphere, n, d, seed, KL_STREAMS)?;
         let q = normaliser::from_base_samples(student, points.clone())?.weights;
         let p = normaliser::from_base_samples(&self.model, points)?.weights;
@@ -111,9 +121,7 @@ impl<T: Real> Teacher<T> {
     /// # Errors
     /// If the dimensions differ.
     pub fn max_cosine(&self, student: &ReluEnergy<T>) -> Result<f64> {
-        if student.dim() != self.model.dim() {
-            return Err(crate::ShapeError::new("dimension", self.model.dim(), student.dim()).into());
-        }
+        self.check_dim(student)?;
         let cosine = |a: &[T], b: &[T]| {
             let dot = |a: &[T], b: &[T]| crate::data::dot(a, b).to_f64();
             dot(a, b).abs() / (dot(a, a) * dot(b, b)).sqrt()
@@ -122,6 +130,13 @@ impl<T: Real> Teacher<T> {
             self.model.theta().iter().map(move |teacher| cosine(student, teacher))
         });
         Ok(pairs.filter(|cosine| !cosine.is_nan()).fold(0.0, f64::max))
+    }
+
+    fn check_dim(&self, student: &ReluEnergy<T>) -> Result<&Self> {
+        match student.dim() == self.model.dim() {
+            true => Ok(self),
+            false => Err(ShapeError::new("dimension", self.model.dim(), student.dim()).into()),
+        }
     }
 }
 

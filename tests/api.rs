@@ -4,11 +4,13 @@ mod common;
 
 use common::{BACKENDS, model, normals};
 use gibbsite::{
-    Backend, Domain, Energy, Error, ReluEnergy, Rows, RowsMut, normaliser,
-    sampler::{Sampler, Start},
-    stein::SteinKernel,
+    Backend, Domain, Energy, Error, ReluEnergy, Rows, RowsMut,
+    normaliser::{self, Base, LogZ},
+    random::Stream,
+    sampler::{IndependenceMetropolis, Sampler, Start},
+    stein::{Gram, Statistic, SteinKernel},
     teacher::Teacher,
-    train::{TrainOptions, fit},
+    train::{Estimator, NegativePhase, Optimiser, Regime, TrainOptions, cross_entropy, fit},
 };
 
 fn message<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
@@ -164,6 +166,61 @@ fn energies_that_overflow_have_no_normaliser() {
 }
 
 #[test]
+fn what_belongs_to_another_model_is_refused() {
+    let teacher = Teacher::<f64>::named("j1w2", 4, 0).unwrap();
+    let flat = model::<f64>(4, 2, false, Backend::Auto);
+    let [narrow, wide] = [1.0, 3.0].map(|s| flat.clone().with_base_scale(s).unwrap());
+    let sphere = flat.clone().with_domain(Domain::Sphere).unwrap();
+    // Twice as many rows of half the length would fit.
+    assert!(message(teacher.kl_to(&sphere, 1000, 0)).contains("dimension"));
+    let other = model::<f64>(4, 4, false, Backend::Auto).with_base_scale(1.0).unwrap();
+    assert!(message(teacher.kl_to(&other, 1000, 0)).contains("sphere"));
+    let mut chains = IndependenceMetropolis::new(&narrow, 5, 0).unwrap();
+    assert!(message(chains.run(&wide, 1)).contains("base probability"));
+    assert!(message(chains.run(&sphere, 1)).contains("base probability"));
+    let log_z = normaliser::importance_sampling(&sphere, 100, 0, 0).unwrap();
+    for x in [[3.0, 4.0], [f64::NAN, 0.0]] {
+        let x = Rows::new(&x, 1, 2).unwrap();
+        message(cross_entropy(&sphere, x, &log_z));
+    }
+    let empty = LogZ { weights: Vec::new(), ..log_z.clone() };
+    assert!(message(empty.resample(3, 0)).contains("must not be zero"));
+    let torn = LogZ { points: log_z.points[1..].to_vec(), ..log_z };
+    message(torn.resample(3, 0));
+}
+
+#[test]
+fn scales_whose_squares_are_no_numbers_are_refused() {
+    let flat = model::<f64>(4, 2, false, Backend::Auto);
+    for scale in [1e-200, 1e200, f64::NAN, -1.0] {
+        assert!(message(flat.clone().with_base_scale(scale)).contains("base scale"));
+        if !(scale > 0.0) {
+            message(normaliser::base_samples(Base::Gaussian(scale), 3, 2, 0, 0));
+        }
+    }
+    let x = [1e-200, 0.0];
+    let x = Rows::new(&x, 1, 2).unwrap();
+    assert!(message(Gram::new(&SteinKernel::arc_cosine(), x, x)).contains("squared norm"));
+}
+
+#[test]
+fn nothing_done_is_nothing_reported() {
+    let based = model::<f64>(4, 2, false, Backend::Auto).with_base_scale(1.0).unwrap();
+    let mut chains = Sampler::mala(0.1).chains(5).build(&based).unwrap();
+    for report in [
+        chains.run(&based, 0).unwrap(),
+        chains.warm_up(&based, 0).unwrap(),
+        chains.run_adapting(&based, 0).unwrap(),
+    ] {
+        assert_eq!(report.acceptance, None);
+    }
+    assert_eq!(chains.step(), 0.1);
+    let one = normaliser::importance_sampling(&based, 1, 0, 0).unwrap();
+    assert!(one.std_error.is_nan(), "the spread of one weight: {}", one.std_error);
+    Stream::new(0, 0).fill_sphere::<f64>(&mut []);
+}
+
+#[test]
 fn a_start_has_a_finite_scale() {
     let model = model::<f64>(4, 2, false, Backend::Auto);
     for scale in [f64::NAN, f64::INFINITY, -1.0] {
@@ -201,6 +258,28 @@ fn training_rejects_bad_data_and_options() {
     assert!(message(Teacher::<f64>::named("j9", 4, 0)).contains("j1w10"));
     // In R^d a constant zero has no scale.
     let zero = [0.0; 8];
+    for negative in [
+        NegativePhase::Bank { size: 0 },
+        NegativePhase::Persistent { chains: 3, steps: 0, restart: 0.1 },
+        NegativePhase::Contrastive { chains: 0, steps: 3 },
+        NegativePhase::Independence { chains: 3, steps: 0 },
+        NegativePhase::Jarzynski { chains: 0 },
+    ] {
+        let estimator = Estimator::MaximumLikelihood { negative };
+        assert!(train(x, TrainOptions { estimator, ..options() }).contains("must not be zero"));
+    }
+    // An option, although it is first used after the start.
+    let negative = NegativePhase::Bank { size: usize::MAX };
+    let estimator = Estimator::MaximumLikelihood { negative };
+    let error = fit(x, x, &TrainOptions { estimator, ..options() }, |_, _| Ok(())).unwrap_err();
+    assert!(!error.is_divergence() && error.to_string().contains("memory"), "{error}");
+    let not_convex = TrainOptions {
+        estimator: Estimator::Ksd { bandwidth: None, statistic: Statistic::U },
+        regime: Regime::F2,
+        optimiser: Optimiser::Lbfgs,
+        ..options()
+    };
+    assert!(train(x, not_convex).contains("not convex"));
     let euclidean = TrainOptions { domain: Domain::Euclidean, ..options() };
     assert!(train(Rows::new(&zero, 4, 2).unwrap(), euclidean).contains("base scale"));
 }

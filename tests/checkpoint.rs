@@ -237,6 +237,17 @@ fn checkpoints_of_other_runs_and_damaged_ones_are_refused() {
     refused(x, x, &options, &set("model.w", f64::NAN), "NaN");
     refused(x, x, &options, &set("chains.x", 3.0), "unit sphere");
     refused(x, x, &options, &set("chains.step", -1.0), "positive");
+    let order = damaged(&|c: &mut Checkpoint| {
+        let iterations = c.counts.get_mut("history.iteration").unwrap();
+        *iterations = vec![9, *iterations.last().unwrap()];
+    });
+    refused(x, x, &options, &order, "its history");
+    let counts = damaged(&|c: &mut Checkpoint| {
+        c.counts.get_mut("negative.iteration").unwrap().fill(u64::MAX);
+        c.counts.get_mut("chains.restarts").unwrap().fill(u64::MAX);
+    });
+    let mut run = Training::resume(x, x, &options, &counts).unwrap();
+    run.next_evaluation().unwrap();
     let zeros = damaged(&|c: &mut Checkpoint| c.counts.get_mut("chains.streams").unwrap().fill(0));
     refused(x, x, &options, &zeros, "all zeros");
     let error = Training::resume(x, x, &options, &Checkpoint::default()).err().unwrap();

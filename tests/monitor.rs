@@ -372,6 +372,9 @@ fn gradient_flow_of_the_stein_discrepancy_conserves_the_imbalance() {
 /// Found by fuzzing: a weight of 0 times a norm whose square overflows was NaN.
 #[test]
 fn norms_overflow_no_earlier_than_they_must() {
+    // Nor do they vanish: the slope is 1.
+    let steep = ReluEnergy::new(Rows::new(&[1e-170], 1, 1).unwrap(), &[1e170]).unwrap();
+    close(lipschitz(&steep), 1.0, 1e-12);
     let theta = [3e200, 4e200, 1.0, 0.0];
     let model = ReluEnergy::new(Rows::new(&theta, 2, 2).unwrap(), &[0.0, 2.0]).unwrap();
     assert_eq!((f1_norm(&model), lipschitz(&model)), (1.0, 1.0));

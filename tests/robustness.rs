@@ -5,10 +5,13 @@ mod common;
 
 use common::{bits, model, normals};
 use gibbsite::{
-    Backend, Energy, Error, Result, Rows, RowsMut,
+    Backend, Energy, Error, Isa, Result, Rows, RowsMut,
     normaliser::{bracket, importance_sampling},
+    random::Streams,
     sampler::{IndependenceMetropolis, Sampler},
-    stein::{Gram, Statistic, SteinKernel, WildBootstrap},
+    stein::{Gram, Statistic, SteinKernel, WildBootstrap, ksd_in_parts},
+    teacher::Teacher,
+    train::{Critic, Estimator, TrainOptions, Training},
 };
 use rayon::prelude::*;
 use std::{
@@ -148,6 +151,19 @@ fn chains_go_on_after_an_error_of_their_energy() {
     }
 }
 
+/// Nobody has accepted what was proposed when the energy failed.
+#[test]
+fn proposals_that_were_never_judged_are_not_kept() {
+    for sampler in [Sampler::mala(0.3), Sampler::hmc(0.3, 3)] {
+        let mut chains = sampler.chains(20).build(&Fragile::sound()).unwrap();
+        let before = bits(chains.states().as_slice());
+        // The first call evaluates where the chains are, the second what is proposed.
+        let energy = Fragile { fail_at: 1, ..Fragile::sound() };
+        assert_eq!(chains.run(&energy, 5), Err(Error::Zero { what: "this" }));
+        assert_eq!(bits(chains.states().as_slice()), before);
+    }
+}
+
 /// Without friction or forces, only velocities that were kept move anything.
 #[test]
 fn velocities_outlive_an_error_in_the_middle_of_a_step() {
@@ -210,7 +226,13 @@ fn sizes_beyond_memory_are_errors() {
     let model = model::<f64>(4, 2, false, Backend::Auto).with_base_scale(1.0).unwrap();
     let x = normals::<f64>(20, 3);
     let points = Rows::new(&x, 10, 2).unwrap();
-    let gram = Gram::of_energy(&SteinKernel::imq(1.0, -0.5).unwrap(), &model, points).unwrap();
+    let kernel = SteinKernel::imq(1.0, -0.5).unwrap();
+    let gram = Gram::of_energy(&kernel, &model, points).unwrap();
+    let log_z = importance_sampling(&model, 10, 0, 0).unwrap();
+    let teacher = Teacher::<f64>::named("j1w2", 3, 0).unwrap();
+    let data = teacher.sample(10, 0, 0).unwrap();
+    let data = Rows::new(&data, 10, 3).unwrap();
+    let train = |options: TrainOptions| Training::new(data, data, &options);
     for size in [usize::MAX, usize::MAX / 2, usize::MAX / 16, 1 << 50] {
         for sampler in samplers() {
             too_much(sampler.chains(size).build(&Fragile::sound()));
@@ -220,6 +242,16 @@ fn sizes_beyond_memory_are_errors() {
         too_much(IndependenceMetropolis::new(&model, size, 0));
         too_much(gram.test(Statistic::V, &WildBootstrap::new(size), &mut |_| {}));
         too_much(gram.fssd_test(points, points, points, size, 0));
+        too_much(log_z.resample(size, 0));
+        too_much(Streams::<f64>::new(0, 0, size, Isa::best()));
+        too_much(teacher.sample(size, 0, 0));
+        too_much(Teacher::<f64>::named("j1w2", size, 0));
+        too_much(train(TrainOptions { neurons: size, ..TrainOptions::default() }));
+        let critic = Critic::Network { units: size, steps: 1 };
+        let estimator = Estimator::F1Sd { critic };
+        too_much(train(TrainOptions { estimator, neurons: 5, ..TrainOptions::default() }));
+        let load = |_| panic!("asked for a part");
+        too_much(ksd_in_parts::<f64>(&kernel, size, load, 2, Statistic::V, &mut |_| {}));
     }
 }
 
@@ -228,11 +260,7 @@ fn sizes_beyond_memory_are_errors() {
 #[cfg(target_arch = "x86_64")]
 mod environment {
     use super::*;
-    use gibbsite::{
-        Isa, Real,
-        teacher::Teacher,
-        train::{TrainOptions, fit},
-    };
+    use gibbsite::{Real, train::fit};
     use gibbsite_kernels::{
         Scratch, fp_env_ok,
         registry::{Call, Shape, entries},

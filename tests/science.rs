@@ -199,7 +199,7 @@ fn normaliser_of_one_neuron_is_known() {
     };
     let expected = -(log_z(1.0 + h) - log_z(1.0 - h)) / (2.0 * h);
     for estimate in [direct, annealed] {
-        let got = mean(&estimate.resample(20_000, 3));
+        let got = mean(&estimate.resample(20_000, 3).unwrap());
         assert!((got - expected).abs() < 0.03, "{got} against {expected}");
     }
 }
@@ -216,7 +216,7 @@ fn teachers_and_independence_chains_draw_from_the_model() {
             energy.iter().sum::<f64>() / n as f64
         };
         let weighted = normaliser::importance_sampling(teacher.model(), 200_000, 2, 0).unwrap();
-        let expected = mean_energy(&weighted.resample(100_000, 2));
+        let expected = mean_energy(&weighted.resample(100_000, 2).unwrap());
         let rejection = mean_energy(&teacher.sample(20_000, 1, 0).unwrap());
         let mut chains = IndependenceMetropolis::new(teacher.model(), 5000, 3).unwrap();
         let acceptance = chains.run(teacher.model(), 100).unwrap();

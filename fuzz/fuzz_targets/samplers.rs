@@ -222,8 +222,10 @@ fn independent<T: Float>(input: &Input<'_>, model: &ReluEnergy<T>) {
     for log_z in log_z.into_iter().chain(between.map(|between| between.lower)) {
         let sum: f64 = log_z.weights.iter().sum();
         assert!(log_z.value.is_finite() && (sum - 1.0).abs() < 1e-9, "{} {sum}", log_z.value);
-        assert!(log_z.std_error >= 0.0 && log_z.ess >= 0.999, "{} {}", log_z.std_error, log_z.ess);
-        assert_eq!(log_z.resample(3, seed).len(), 3 * model.dim());
+        let one = log_z.weights.len() == 1;
+        assert!(log_z.std_error >= 0.0 || one, "{}", log_z.std_error);
+        assert!(log_z.ess >= 0.999, "{}", log_z.ess);
+        assert_eq!(log_z.resample(3, seed).unwrap().len(), 3 * model.dim());
     }
 }
 

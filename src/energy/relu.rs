@@ -174,10 +174,12 @@ impl<T: Real> ReluEnergy<T> {
     /// Sets the Gaussian base measure N(0, s² I).
     ///
     /// # Errors
-    /// If `s` is not positive and finite, or on the sphere.
+    /// If `s` is not positive and finite, or 1/s² is not, or on the sphere.
     pub fn with_base_scale(mut self, s: T) -> Result<Self> {
-        if !(s > T::ZERO && s.is_finite()) {
-            return Err(Error::parameter("base scale", "positive and finite", s));
+        let precision = T::ONE / (s * s);
+        if !(s > T::ZERO && precision > T::ZERO && precision.is_finite()) {
+            let expected = "positive and finite, and 1 over its square as well";
+            return Err(Error::parameter("base scale", expected, s));
         }
         self.base_scale = Some(s);
         self.check_domain()

@@ -1,8 +1,12 @@
 //! The finite-set Stein discrepancy: the witness function at a few places, in time linear in the number of points.
 
 use super::Gram;
-use crate::{Error, Real, Result, Rows, RowsMut, data::dot, random::Stream};
-use faer::{Mat, MatRef, Side};
+use crate::{
+    Error, Real, Result, Rows, RowsMut,
+    data::{dot, try_zeros},
+    random::Stream,
+};
+use faer::{Accum, MatMut, MatRef, Par, Side, linalg::matmul::matmul};
 use gibbsite_kernels::{
     chain::Space,
     stein::{self, Block, Kernel, Points, Quantity},
@@ -26,10 +30,10 @@ impl<T: Real> Gram<T> {
     /// Goodness-of-fit test by the finite-set Stein discrepancy (Jitkrittum et al. 2017) at `places` (J×d), which must not have
     /// been chosen by a look at x. `x` and `score` are what the matrix was made of.
     ///
-    /// Costs of the order of n (dJ)² flops, and holds n·d·J values.
+    /// Costs of the order of n (dJ)² flops, and holds n·d·J values. Last digits of draws depend on the CPU.
     ///
     /// # Errors
-    /// As [`witness`](Self::witness); if there are no places, no draws or more than memory holds, or fewer than two points.
+    /// As [`witness`](Self::witness); if there are no places or no draws, more of them than memory holds, or fewer than two points.
     pub fn fssd_test(
         &self,
         x: Rows<'_, T>,
@@ -66,7 +70,10 @@ impl<T: Real> Gram<T> {
             .flat_map(|feature| feature.iter().zip(&mean).map(|(f, mean)| f - mean))
             .collect();
         let centred = MatRef::from_row_major_slice(&centred, n, width);
-        let covariance: Mat<f64> = centred.transpose() * centred;
+        let mut covariance = try_zeros("number of places", width, width)?;
+        let mut covariance = MatMut::from_row_major_slice_mut(&mut covariance, width, width);
+        let (replace, alone) = (Accum::Replace, Par::Seq);
+        matmul(&mut covariance, replace, centred.transpose(), centred, 1.0, alone);
         let eigenvalues = covariance.self_adjoint_eigenvalues(Side::Lower).map_err(|_| {
             Error::parameter("covariance of the features", "one with eigenvalues", "another")
         })?;
@@ -78,7 +85,7 @@ impl<T: Real> Gram<T> {
             };
             eigenvalues.iter().map(term).sum::<f64>() / (count * count)
         };
-        let mut limits: Vec<f64> = crate::data::try_zeros("number of draws", draws, 1)?;
+        let mut limits: Vec<f64> = try_zeros("number of draws", draws, 1)?;
         limits.fill_with(draw);
         let reached = limits.iter().filter(|&&draw| draw >= squared).count();
         let p_value = (1 + reached) as f64 / (1 + draws) as f64;
@@ -93,7 +100,7 @@ impl<T: Real> Gram<T> {
         let others = Points::new(y, Rows::new(&zeros, m, d)?)?;
         let mut scratch = Default::default();
         let mut of_pairs = |quantity| -> Result<Vec<T>> {
-            let mut out = vec![T::ZERO; m * n];
+            let mut out = try_zeros("number of places", m, n)?;
             if radial {
                 let kernel = Kernel { quantity, ..self.kernel() };
                 let block = Block { rows: (&others, 0..m), cols: (self.laid_out(), 0..n) };
@@ -106,7 +113,8 @@ impl<T: Real> Gram<T> {
         let drift = self.drift(x, score);
         let sphere = self.kernel().space == Space::Sphere;
         let scale = ((m * d) as f64).sqrt().recip();
-        let mut features = Vec::with_capacity(n * m * d);
+        let mut features = try_zeros("number of points", n, m * d)?;
+        let mut places = features.iter_mut();
         for (i, (x, a)) in x.iter().zip(drift.chunks_exact(d)).enumerate() {
             for (j, y) in y.iter().enumerate() {
                 let (mut value, slope) = (value[j * n + i], slope[j * n + i]);
@@ -121,7 +129,7 @@ impl<T: Real> Gram<T> {
                 }
                 for k in 0..d {
                     let feature = a[k] * value + slope * (y[k] - cosine * x[k]) + own * y[k];
-                    features.push(scale * feature.to_f64());
+                    *places.next().expect("one for each") = scale * feature.to_f64();
                 }
             }
         }

@@ -20,6 +20,9 @@ const STRIP: usize = 8 * TILE;
 /// Work items whose results are held at a time.
 const AT_ONCE: usize = 256;
 
+/// Bytes that sums over pairs with other points may take, all items at work together.
+const CROSS_BYTES: usize = 64 << 20;
+
 /// The Gram matrix `u(x_i, x_j)` of a Stein kernel at n points; it is computed when asked for, by all threads, and never held.
 #[derive(Clone, Debug)]
 pub struct Gram<T> {
@@ -260,7 +263,9 @@ impl<T: Real> Gram<T> {
         let (n, m) = (self.points.len(), other.points.len());
         let mut totals = [vec![0.0; n], vec![0.0; m]];
         let starts: Vec<usize> = (0..n).step_by(TILE).collect();
-        for (done, starts) in starts.chunks(AT_ONCE).enumerate() {
+        // Each item at work has sums for all the points there.
+        let at_once = (CROSS_BYTES / size_of_val(&totals[1][..]).max(1)).clamp(1, AT_ONCE);
+        for (done, starts) in starts.chunks(at_once).enumerate() {
             let mut items: Vec<(Range<usize>, [Vec<f64>; 2])> = starts
                 .iter()
                 .map(|&start| start..(start + TILE).min(n))
@@ -278,7 +283,7 @@ impl<T: Real> Gram<T> {
                 totals[0][rows].copy_from_slice(&of_rows);
                 totals[1].iter_mut().zip(of_cols).for_each(|(total, sum)| *total += sum);
             }
-            progress((((done + 1) * AT_ONCE * TILE) as f64 / n as f64).min(1.0));
+            progress((((done + 1) * at_once * TILE) as f64 / n as f64).min(1.0));
         }
         totals
     }

@@ -76,7 +76,8 @@ impl SteinKernel {
         Self { domain: Domain::Sphere, ..self }
     }
 
-    /// In R^d with rᵀΛr for |r|², by a symmetric positive definite Λ (d×d): the inverse covariance of the points, say.
+    /// In R^d with rᵀΛr for |r|², by a symmetric positive definite Λ (d×d): the inverse covariance of the points, say. Λ is factored
+    /// by faer, so last digits depend on the CPU.
     ///
     /// # Errors
     /// If Λ is not square, symmetric and finite, or with a linear kernel or on the sphere.
@@ -170,9 +171,12 @@ impl SteinKernel {
             if (self.base, self.domain) != (Base::ArcCosine, Domain::Euclidean) {
                 return Ok(Points::new(x, score)?);
             }
-            if let Some(row) = x.iter().position(|x| x.iter().all(|x| *x == T::ZERO)) {
-                let got = format!("row {row}, all 0");
-                return Err(Error::parameter("points for the arc-cosine kernel", "not 0", got));
+            let square = |x: &[T]| crate::data::dot(x, x).to_f64();
+            let lost = |x: &[T]| !(square(x) > 0.0 && square(x).is_finite());
+            if let Some(row) = x.iter().position(lost) {
+                let got = format!("{:e} in row {row}", square(x.row(row)));
+                let what = "squared norm of points for the arc-cosine kernel";
+                return Err(Error::parameter(what, "positive and finite", got));
             }
             return Ok(Points::with_directions(x, score)?);
         };

@@ -19,7 +19,7 @@
 //!
 //! Scores come from any [`Energy`](crate::Energy) ([`Gram::of_energy`]), or from elsewhere as an array. The Gram matrix is computed tile by
 //! tile and never held, in memory of the order of n·d. Results are the same for any number of threads and on any
-//! instruction set.
+//! instruction set, but for what factors a matrix.
 //!
 //! ```
 //! use gibbsite::{Rows, random::Stream, stein::{SteinKernel, Statistic, WildBootstrap, ksd, ksd_test}};

@@ -92,6 +92,9 @@ pub fn ksd_in_parts<T: Real>(
     if parts == 0 || d == 0 {
         return Err(Error::Zero { what: "the number of parts, or the dimension" });
     }
+    if u32::try_from(parts).is_err() {
+        return Err(Error::parameter("number of parts", "few enough for memory", parts));
+    }
     if kernel.has_metric() {
         // Points are centred by the mean of all, which no part knows.
         return Err(Error::parameter("metric", "absent for points in parts", "one"));
@@ -101,9 +104,9 @@ pub fn ksd_in_parts<T: Real>(
         let rows = |data| Ok::<_, Error>(Rows::new(data, <[T]>::len(data) / d, d)?);
         Gram::new(kernel, rows(&x)?, rows(&score)?)
     };
-    let whole = (parts * parts) as f64;
+    let whole = parts as f64 * parts as f64;
     let mut sums = RowSums::default();
-    let mut starts = Vec::with_capacity(parts);
+    let mut starts = Vec::new();
     for a in 0..parts {
         let later = gram(a)?;
         let own = later.partial_row_sums(&mut |share| progress(((a * a) as f64 + share) / whole));

@@ -81,7 +81,7 @@ impl<T: Real> Gram<T> {
     /// The mean of a function over the density from its values at the points, by a control functional (Oates, Girolami and
     /// Chopin 2017): (1ᵀU⁻¹f) / (1ᵀU⁻¹1). `jitter` is added to the diagonal as a share of its mean; 1e-10 is a good first guess.
     ///
-    /// Holds the matrix and factors it.
+    /// Holds the matrix and factors it, so last digits depend on the CPU.
     ///
     /// # Errors
     /// If the length differs, values are not finite, there is no memory, or the matrix is singular but for rounding: add

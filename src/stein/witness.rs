@@ -309,7 +309,7 @@ impl Svgd {
     pub fn direction<T: Real>(&self, x: Rows<'_, T>, score: Rows<'_, T>) -> Result<Vec<T>> {
         let h = match self.bandwidth {
             Some(h) => h,
-            None => median_distance(x)? / (2.0 * (x.rows() as f64 + 1.0).ln()).sqrt(),
+            None => median_distance(x)? / (2.0 * libm::log(x.rows() as f64 + 1.0)).sqrt(),
         };
         Gram::new(&SteinKernel::rbf(h)?, x, score)?.witness(x, score, x)
     }
@@ -354,6 +354,7 @@ impl Svgd {
                     *x += T::from_f64(self.step * g.to_f64() / (1e-6 + square.sqrt()));
                 }
             }
+            check_finite("the points", x.as_rows())?;
         }
         Ok(())
     }

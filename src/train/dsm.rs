@@ -33,7 +33,7 @@ impl<T: Real> Dsm<T> {
     }
 
     pub(super) fn gradient(&mut self, model: &ReluEnergy<T>) -> Result<&ParamGrad<T>> {
-        self.iteration += u64::from(!self.fixed);
+        self.iteration = self.iteration.wrapping_add(u64::from(!self.fixed));
         let d = model.dim();
         let x = Rows::new(&self.x, self.x.len() / d, d)?;
         let (noisy, mut residual) = self.residual(model, x, self.iteration)?;

@@ -129,6 +129,17 @@ impl<T: Real> Gradient<T> {
             let start = Rows::new(&start, chains, d)?;
             Ok(Negative::Chains { chains: chains_from(model, start, seed)?, steps, refresh })
         };
+        let counts = match negative {
+            NegativePhase::Auto => [1, 1],
+            NegativePhase::Bank { size } => [size, 1],
+            NegativePhase::Independence { chains, steps }
+            | NegativePhase::Persistent { chains, steps, .. }
+            | NegativePhase::Contrastive { chains, steps } => [chains, steps],
+            NegativePhase::Jarzynski { chains } => [chains, 1],
+        };
+        if counts.contains(&0) {
+            return Err(Error::Zero { what: "the number of points, chains or steps" });
+        }
         let fixed = options.optimiser == Optimiser::Lbfgs;
         if fixed && !matches!(negative, NegativePhase::Auto | NegativePhase::Bank { .. }) {
             let expected = "a bank for an optimiser that wants one function";
@@ -190,13 +201,13 @@ impl<T: Real> Gradient<T> {
         let d = model.dim();
         self.x.truncate(self.data * d);
         self.weights.truncate(self.data);
-        self.iteration += 1;
+        self.iteration = self.iteration.wrapping_add(1);
         match &mut self.negative {
             &mut Negative::Bank { size, auto, fixed } => {
-                let bank = BANK_STREAMS + if fixed { 0 } else { self.iteration };
+                let bank = BANK_STREAMS.wrapping_add(if fixed { 0 } else { self.iteration });
                 let log_z = normaliser::importance_sampling(model, size, self.seed, bank)?;
                 if auto && log_z.ess < LEAST_ESS {
-                    let start = log_z.resample(DEFAULT_CHAINS, self.seed);
+                    let start = log_z.resample(DEFAULT_CHAINS, self.seed)?;
                     self.leave_bank(model, &start)?;
                     return self.at(model);
                 }
@@ -214,7 +225,7 @@ impl<T: Real> Gradient<T> {
                 match *refresh {
                     Refresh::Base(0.0) => {}
                     Refresh::Base(share) => {
-                        let bank = RESTART_STREAMS + self.iteration;
+                        let bank = RESTART_STREAMS.wrapping_add(self.iteration);
                         let base = Base::of(model)?;
                         let fresh = normaliser::base_samples(base, n, d, self.seed, bank)?;
                         chains.restart(share, Rows::new(&fresh, n, d)?)?;
@@ -389,7 +400,7 @@ impl<T: Real> Jarzynski<T> {
         let n = self.log_weights.len();
         if estimate.ess < 0.5 * n as f64 {
             // Equal weights with the same mean, so that log Z goes on.
-            let start = estimate.resample(n, self.seed ^ self.resampled);
+            let start = estimate.resample(n, self.seed ^ self.resampled)?;
             self.resampled += 1;
             let d = self.chains.states().cols();
             self.chains.restart(1.0, Rows::new(&start, n, d)?)?;

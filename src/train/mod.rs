@@ -18,7 +18,7 @@ pub use options::{Estimator, Regime, TrainOptions};
 
 use crate::{
     Domain, Error, Isa, Real, ReluEnergy, Result, Rows,
-    data::{check_finite, check_on_sphere, dot},
+    data::{check_finite, check_on_sphere, dot, try_zeros},
     monitor,
     normaliser::{self, LogZ},
     random::Stream,
@@ -137,7 +137,8 @@ impl<T: Real> Training<T> {
     }
 
     /// A run that goes on from a checkpoint of one with the same data and options. Only the numbers of iterations and of those to wait for a better
-    /// one, the instruction set and the backend may differ: a run that ended can be prolonged.
+    /// one, the instruction set and the backend may differ: a run that ended can be prolonged. A last evaluation that is no multiple of
+    /// `evaluate_every` stays in the history, where a run in one go has none.
     ///
     /// # Errors
     /// As [`new`](Self::new), and [`Error::Checkpoint`] if it is of another run or damaged.
@@ -153,8 +154,10 @@ impl<T: Real> Training<T> {
         }
         run.iteration = checkpoint.size("iteration")?;
         run.history = checkpoint.history()?;
-        if run.history.last().is_none_or(|last| last.iteration != run.iteration) {
-            return Err(Error::Checkpoint("its history has another end".to_owned()));
+        if !run.history.is_sorted_by(|a, b| a.iteration < b.iteration)
+            || run.history.last().is_none_or(|last| last.iteration != run.iteration)
+        {
+            return Err(Error::Checkpoint("its history is another".to_owned()));
         }
         let mut best = in_units_of(&run.model, run.unit)?;
         checkpoint.model("model", &mut run.model)?;
@@ -235,8 +238,8 @@ impl<T: Real> Training<T> {
                 let what = format!("{what} is no longer finite");
                 Error::Diverged { iteration: *iteration, what }
             }
-            // Options were checked at the start: this is about numbers that blew up.
-            error @ Error::Parameter { .. } => {
+            // Options have been in use by now: this is about numbers that blew up.
+            error @ Error::Parameter { .. } if *iteration > 0 => {
                 Error::Diverged { iteration: *iteration, what: error.to_string() }
             }
             error => error,
@@ -304,7 +307,7 @@ impl<T: Real> Training<T> {
 /// The record that is chosen of two, the first of equals.
 fn better<'a>(best: Option<&'a Record>, next: &'a Record) -> Option<&'a Record> {
     let loss = |record: &Record| record.validation_cross_entropy;
-    best.filter(|best| loss(best) <= loss(next)).or(Some(next))
+    best.filter(|best| loss(best) <= loss(next) || loss(next).is_nan()).or(Some(next))
 }
 
 /// What an estimator has to offer.
@@ -406,21 +409,18 @@ const INITIAL_STREAM: u64 = 1 << 34;
 fn initial_model<T: Real>(d: usize, options: &TrainOptions) -> Result<ReluEnergy<T>> {
     let m = options.neurons;
     let mut stream = Stream::new(options.seed, INITIAL_STREAM);
-    let mut draw = |len: usize, scale: f64| {
-        let mut values = vec![T::ZERO; len];
+    let mut draw = |cols: usize, scale: f64| -> Result<Vec<T>> {
+        let mut values = try_zeros("number of neurons", m, cols)?;
         stream.fill_normal(&mut values);
         values.iter_mut().for_each(|value| *value = T::from_f64(scale) * *value);
-        values
+        Ok(values)
     };
     let (neuron_scale, weight_scale) = match options.regime {
         Regime::F1 => (options.initial_variance.sqrt(), options.initial_variance.sqrt()),
         Regime::F2 => (1.0, 0.0),
     };
-    let len = m
-        .checked_mul(d)
-        .ok_or_else(|| Error::parameter("neurons", "few enough for the address space", m))?;
-    let mut theta = draw(len, neuron_scale);
-    let mut w = draw(m, weight_scale);
+    let mut theta = draw(d, neuron_scale)?;
+    let mut w = draw(1, weight_scale)?;
     if options.optimiser == Optimiser::Transport {
         theta.chunks_exact_mut(d).for_each(optimiser::normalise);
         w.fill(T::ZERO);
@@ -430,7 +430,7 @@ fn initial_model<T: Real>(d: usize, options: &TrainOptions) -> Result<ReluEnergy
         .with_isa(options.isa)
         .with_backend(options.backend);
     if options.bias {
-        model = model.with_bias(&draw(m, neuron_scale))?;
+        model = model.with_bias(&draw(1, neuron_scale)?)?;
     }
     match options.domain {
         Domain::Sphere => Ok(model),
@@ -451,15 +451,13 @@ fn in_units_of<T: Real>(model: &ReluEnergy<T>, unit: T) -> Result<ReluEnergy<T>>
 /// Mean of β f(x_i) + log Z over the rows of `x`: the cross-entropy relative to the base probability, in nats.
 ///
 /// # Errors
-/// If the shapes do not fit or there are no rows.
+/// If the shapes do not fit, there are no rows, or one is not finite or not in the model's domain.
 pub fn cross_entropy<T: Real>(
     model: &ReluEnergy<T>,
     x: Rows<'_, T>,
     log_z: &LogZ<T>,
 ) -> Result<f64> {
-    if x.rows() == 0 {
-        return Err(Error::Zero { what: "the number of rows" });
-    }
+    check_data("x", x, model.dim(), model.domain())?;
     let mut energy = vec![T::ZERO; x.rows()];
     model.energy(x, &mut energy)?;
     let mean = energy.iter().map(|f| f.to_f64()).sum::<f64>() / x.rows() as f64;

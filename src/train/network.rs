@@ -1,7 +1,9 @@
 //! Networks as critics of the F1 Stein discrepancy, one for each coordinate.
 
 use super::Checkpoint;
-use crate::{Error, Isa, Real, ReluEnergy, Result, Rows, monitor::f1_norm, random::Stream};
+use crate::{
+    Error, Isa, Real, ReluEnergy, Result, Rows, data::try_zeros, monitor::f1_norm, random::Stream,
+};
 
 /// Where networks start, one stream for each.
 const NETWORK_STREAMS: u64 = 1 << 47;
@@ -26,13 +28,12 @@ impl<T: Real> Network<T> {
             return Err(Error::Zero { what: "the number of units of a critic" });
         }
         let mut stream = Stream::new(seed, NETWORK_STREAMS + coordinate as u64);
-        let len = units.checked_mul(d);
-        let len = len.ok_or_else(|| Error::parameter("units", "fewer", units))?;
-        let (mut w, mut theta) = (vec![T::ZERO; units], vec![T::ZERO; len]);
+        let mut theta = try_zeros("number of units", units, d)?;
+        let mut w = try_zeros("number of units", units, 1)?;
         stream.fill_normal(&mut w);
         stream.fill_normal(&mut theta);
         let energy = ReluEnergy::new(Rows::new(&theta, units, d)?, &w)?;
-        let energy = energy.with_bias(&vec![T::ZERO; units])?.with_isa(isa);
+        let energy = energy.with_bias(&try_zeros("number of units", units, 1)?)?.with_isa(isa);
         let mut network = Self { energy, coordinate };
         network.normalise()?;
         Ok(network)

@@ -62,6 +62,14 @@ impl State {
             Optimiser::Lbfgs if matches!(options.estimator, Estimator::F1Sd { .. }) => {
                 return refused("another one for the F1 Stein discrepancy, which is not smooth");
             }
+            Optimiser::Lbfgs
+                if matches!(
+                    options.estimator,
+                    Estimator::Ksd { statistic: crate::stein::Statistic::U, .. }
+                ) =>
+            {
+                return refused("another one for the U-statistic, which is not convex");
+            }
             Optimiser::Lbfgs => State::Lbfgs(Lbfgs::default()),
         })
     }
@@ -235,12 +243,12 @@ impl Transport {
     ) -> Result<()> {
         let [step, _] = self.schedule.rates(iteration);
         let (m, d) = (model.neurons(), model.dim());
-        let kept = (-decay * step).exp();
-        let moved = if decay * step > 0.0 { -(-decay * step).exp_m1() / decay } else { step };
+        let kept = libm::exp(-decay * step);
+        let moved = if decay * step > 0.0 { -libm::expm1(-decay * step) / decay } else { step };
         let outer: Vec<f64> = model.w().iter().map(|w| w.to_f64()).collect();
         for (j, (c, mass)) in self.amplitudes.iter_mut().zip(&mut self.masses).enumerate() {
             let slope = m as f64 * grad.w[j].to_f64();
-            *mass *= (-step * *c * slope).exp();
+            *mass *= libm::exp(-step * *c * slope);
             *c = kept * *c - moved * slope;
         }
         let total = self.masses.iter().sum::<f64>() / m as f64;

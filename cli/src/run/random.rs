@@ -16,7 +16,7 @@ const BLOCK: usize = 1 << 16;
 /// Writes until nobody reads any more.
 pub fn run<T: Number>(args: &RandomArgs, context: Context) -> Result<()> {
     let k = args.streams;
-    let mut streams = Streams::<T>::new(context.seed, 0, k, context.isa);
+    let mut streams = Streams::<T>::new(context.seed, 0, k, context.isa)?;
     let steps = BLOCK.div_ceil(k);
     let mut words = vec![0; steps * k];
     // Row per stream; pairs of normals must not be torn.

@@ -384,7 +384,7 @@ fn samples<T: Number>(model: &ReluEnergy<T>, log_z: &LogZ<T>, seed: u64) -> Resu
         // Resampling would repeat the few points that carry weight.
         log_z.points[..n * d].to_vec()
     } else {
-        log_z.resample(n, seed)
+        log_z.resample(n, seed)?
     };
     let start = Matrix { data: data.into(), rows: n, cols: d };
     let scale: f64 = model.base_scale().map_or(1.0, Into::into);
