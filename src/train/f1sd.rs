@@ -95,16 +95,34 @@ impl<T: Real> F1Sd<T> {
     }
 
     pub(super) fn save(&self, checkpoint: &mut Checkpoint) {
-        for (i, network) in self.networks.iter().flat_map(|(networks, _)| networks).enumerate() {
-            network.save(&format!("critic{i}"), checkpoint);
-        }
+        let Some((networks, _)) = &self.networks else { return };
+        // All critics in one array of each kind, since files name every array.
+        let energies = || networks.iter().map(|network| &network.energy);
+        checkpoint.put_reals("critics.w", energies().flat_map(|e| e.w()).map(|x| x.to_f64()));
+        let theta = energies().flat_map(|e| e.theta().as_slice());
+        checkpoint.put_reals("critics.theta", theta.map(|x| x.to_f64()));
+        let bias = energies().flat_map(|e| e.bias().unwrap_or_default());
+        checkpoint.put_reals("critics.bias", bias.map(|x| x.to_f64()));
     }
 
     pub(super) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        let networks = self.networks.iter_mut().flat_map(|(networks, _)| networks);
-        networks
-            .enumerate()
-            .try_for_each(|(i, network)| network.restore(&format!("critic{i}"), checkpoint))
+        let Some((networks, _)) = &mut self.networks else { return Ok(()) };
+        let (count, d) = (networks.len(), networks[0].energy.dim());
+        let units = networks[0].energy.neurons();
+        let [w, bias] =
+            ["critics.w", "critics.bias"].map(|name| checkpoint.reals::<T>(name, count * units));
+        let (w, bias) = (w?, bias?);
+        let theta = checkpoint.reals::<T>("critics.theta", count * units * d)?;
+        for (i, network) in networks.iter_mut().enumerate() {
+            network.energy.update_parameters(|to_w, to_theta, to_bias| {
+                to_w.copy_from_slice(&w[i * units..][..units]);
+                to_theta.copy_from_slice(&theta[i * units * d..][..units * d]);
+                if let Some(to_bias) = to_bias {
+                    to_bias.copy_from_slice(&bias[i * units..][..units]);
+                }
+            })?;
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,5 @@
 //! Networks as critics of the F1 Stein discrepancy, one for each coordinate.
 
-use super::Checkpoint;
 use crate::{
     Error, Isa, Real, ReluEnergy, Result, Rows, data::try_zeros, monitor::f1_norm, random::Stream,
 };
@@ -12,7 +11,7 @@ const NETWORK_STREAMS: u64 = 1 << 47;
 /// `V = E[b_i h(x) + (P_x ∇h(x))_i]`, b = s - (d-1) x.
 pub(super) struct Network<T: Real> {
     /// f is h over the number of units.
-    energy: ReluEnergy<T>,
+    pub(super) energy: ReluEnergy<T>,
     coordinate: usize,
 }
 
@@ -103,14 +102,6 @@ impl<T: Real> Network<T> {
         self.energy.update_parameters(|w, theta, _| {
             w.iter_mut().chain(theta).for_each(|parameter| *parameter *= share);
         })
-    }
-
-    pub(super) fn save(&self, name: &str, checkpoint: &mut Checkpoint) {
-        checkpoint.put_model(name, &self.energy);
-    }
-
-    pub(super) fn restore(&mut self, name: &str, checkpoint: &Checkpoint) -> Result<()> {
-        checkpoint.model(name, &mut self.energy)
     }
 }
 
