@@ -73,7 +73,9 @@ fn train_and_write<T: Number>(
     let resumed_from = course.history.last().map(|point| point.record.iteration);
     let keep = Keep {
         path: args.out.join(CHECKPOINT),
-        every: Duration::from_secs_f64(args.interruption.checkpoint_every),
+        // What no clock will reach is never.
+        every: Duration::try_from_secs_f64(args.interruption.checkpoint_every)
+            .unwrap_or(Duration::MAX),
     };
     let outcome = course.run(seed, &keep, &mut progress);
     let training_seconds = course.seconds();
