@@ -706,6 +706,7 @@ fn a_run_that_was_interrupted_goes_on_to_the_same_bits() {
     assert_eq!(results(&dir.join("out")), parts);
 
     refuse(dir, &flags("20", &["--resume", "--seed", "1"]), "--resume");
+    refuse(dir, &flags("1", &["--resume"]), "--iterations 1: the checkpoint is at iteration");
     refuse(dir, &flags("20", &["--resume", "--out", "elsewhere"]), "elsewhere/checkpoint");
     for bytes in [&b"12"[..], &fs::read(dir.join("out/model.safetensors")).unwrap()] {
         fs::write(&file, bytes).unwrap();
@@ -840,6 +841,25 @@ fn training_refuses_bad_input() {
         let quiet = if flags.contains(&"--data") { &["--quiet"][..] } else { &[] };
         refuse(dir, &[&tiny(&flags), quiet].concat(), culprit);
     }
+}
+
+#[test]
+fn a_run_that_patience_ends_reports_the_iterations_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    // Steps so large that nothing after the first iterate is better.
+    let flags = ["--learning-rate", "50", "--patience", "3", "--iterations", "100"];
+    let flags = [&["train", "--neurons", "12", "--evaluate-every", "2"], &TEACHER[..], &flags];
+    let summary = json(dir, &flags.concat());
+    let history: Matrix<f64> = io::read_matrix(&dir.join("out/history.csv")).unwrap();
+    let done = history.data[(history.rows - 1) * history.cols];
+    assert!(done < 100.0, "{done}");
+    assert_eq!((&summary["iterations"], &summary["stopped_early"]), (&(done as u64).into(), &true.into()));
+    let best = &summary["best_iteration"];
+    let table = succeed(dir, &flags.concat());
+    let line = format!("{best} of {done}, chosen by validation; --patience ended the run");
+    assert!(text(&table.stdout).contains(&line), "{}", text(&table.stdout));
+    assert_eq!(json(dir, &tiny(&TEACHER))["stopped_early"], false);
 }
 
 #[test]

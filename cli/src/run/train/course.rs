@@ -56,6 +56,14 @@ impl<'a, T: Number> Course<'a, T> {
             gibbsite::Error::Checkpoint(_) => Error::about("--resume", error),
             error => Error::about(&problem.name, error),
         })?;
+        if let Some(last) = training.history().last()
+            && last.iteration > options.iterations
+        {
+            let (wanted, reached) = (options.iterations, last.iteration);
+            return Err(Error::Usage(format!(
+                "--iterations {wanted}: the checkpoint is at iteration {reached} already"
+            )));
+        }
         let history = checkpoint.map_or(Ok(Vec::new()), |kept| points(&training, kept, problem))?;
         Ok(Self {
             first: training.initial_model()?,

@@ -133,6 +133,7 @@ fn train_and_write<T: Number>(
         }
     }
     let chosen = history.iter().find(|point| point.record == *best);
+    let iterations = history.last().map_or(0, |point| point.record.iteration);
     let results = results(model, best, of_teacher(&problem.validation)?, images);
     let files = results.files(&args.out).iter().map(|path| shown(path)).collect();
     let summary = Summary {
@@ -147,7 +148,8 @@ fn train_and_write<T: Number>(
         neurons: model.neurons(),
         bias: model.bias().is_some(),
         base_scale: model.base_scale().map(Into::into),
-        iterations: options.iterations,
+        iterations,
+        stopped_early: iterations < options.iterations,
         resumed_from,
         best_iteration: best.iteration,
         seconds: start.elapsed().as_secs_f64(),
