@@ -231,6 +231,39 @@ fn points_off_the_sphere_get_energies_with_a_warning_but_no_scores() {
 }
 
 #[test]
+fn the_program_and_the_library_agree_on_what_lies_on_the_sphere() {
+    let dir = inputs();
+    let dir = dir.path();
+    let model = ["--model", "sphere.safetensors", "--data", "near.npy", "--out", "o.npy"];
+    for (dtype, limit) in [("f64", 1e-6), ("f32", 1e4 * f64::from(f32::EPSILON))] {
+        for (share, on) in [(0.9, true), (1.1, false)] {
+            let x = [1.0 + share * limit, 0.0, 0.0, 0.0, 0.0];
+            io::write_npy(&dir.join("near.npy"), &[1, D], &x).unwrap();
+            let args = |what| [&[what][..], &model, &["--dtype", dtype]].concat();
+            let warnings = &json(dir, &args("energy"))["warnings"];
+            assert_eq!(warnings.as_array().unwrap().is_empty(), on, "{dtype}, {share}");
+            match on {
+                true => drop(succeed(dir, &args("score"))),
+                false => refuse(dir, &args("score"), "near.npy"),
+            }
+        }
+    }
+}
+
+#[test]
+fn samples_in_single_precision_are_taken_in_double_precision() {
+    let dir = inputs();
+    let dir = dir.path();
+    let model = ["--model", "sphere.safetensors"];
+    let draw = ["sample", "--chains", "200", "--steps", "20", "--out", "s.npy", "--no-plots"];
+    succeed(dir, &[&draw[..], &model, &["--dtype", "f32"]].concat());
+    let with = |rest: &[&str]| drop(succeed(dir, &[rest, &model, &["--data", "s.npy"]].concat()));
+    with(&["score", "--out", "o.npy"]);
+    with(&["gram", "--out", "h.npy"]);
+    with(&["ksd"]);
+}
+
+#[test]
 fn evaluation_refuses_bad_input() {
     let dir = inputs();
     let dir = dir.path();
