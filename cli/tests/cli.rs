@@ -887,7 +887,10 @@ fn a_run_that_patience_ends_reports_the_iterations_done() {
     let history: Matrix<f64> = io::read_matrix(&dir.join("out/history.csv")).unwrap();
     let done = history.data[(history.rows - 1) * history.cols];
     assert!(done < 100.0, "{done}");
-    assert_eq!((&summary["iterations"], &summary["stopped_early"]), (&(done as u64).into(), &true.into()));
+    assert_eq!(
+        (&summary["iterations"], &summary["stopped_early"]),
+        (&(done as u64).into(), &true.into())
+    );
     let best = &summary["best_iteration"];
     let table = succeed(dir, &flags.concat());
     let line = format!("{best} of {done}, chosen by validation; --patience ended the run");
