@@ -421,6 +421,8 @@ fn sampling_refuses_bad_input() {
     }
     refuse(plain, &["--sampler", "gibbs"], "gibbs");
     refuse(plain, &["--sampler", "ula", "--step", "1e200"], "--step");
+    refuse(plain, &["--dtype", "f32", "--step", "1e-60"], "--step");
+    refuse(plain, &["--dtype", "f32", "--step", "1e-60", "--init", "x.npy"], "--step");
     refuse(plain, &["--init", "wide.npy"], "wide.npy");
     refuse(plain, &["--init", "nan.npy"], "nan.npy");
     refuse(plain, &["--init", "missing.npy"], "missing.npy");
@@ -436,6 +438,9 @@ fn sampling_refuses_bad_input() {
     self::refuse(dir, &huge, "--chains");
     let out = ["sample", "--model", plain, "--out", "s.csv"];
     self::refuse(dir, &out, "--out");
+    // Places of plots are looked at before any work, which would take long here.
+    fs::create_dir(dir.join("s.acf.svg")).unwrap();
+    refuse(plain, &["--steps", "1000000000"], "s.acf.svg");
 }
 
 #[test]

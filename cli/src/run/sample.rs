@@ -1,6 +1,6 @@
 //! `gibbsite sample`.
 
-use super::{Context, check_out, load_model, rows};
+use super::{Context, check_file, check_out, load_model, rows};
 use crate::{
     Number,
     args::{MAX_COUNT, SampleArgs, SamplerName},
@@ -29,6 +29,9 @@ const TRACED: usize = 64;
 const TRACE_LENGTH: usize = 5_000;
 /// Chains in the plot of traces, by colour.
 const COLORS: [plotters::style::RGBColor; 4] = [BLUE, ORANGE, GREEN, PURPLE];
+/// Endings of the plots beside the draws.
+const TRACE: &str = "trace.svg";
+const AUTOCORRELATION: &str = "acf.svg";
 /// R-hat above which chains have not mixed (Vehtari et al. 2021).
 const LARGEST_R_HAT: f64 = 1.01;
 
@@ -36,6 +39,11 @@ pub fn run<T: Number>(args: &SampleArgs, context: Context) -> Result<()> {
     let start = Instant::now();
     check_flags(args)?;
     check_out(&args.out, "npy")?;
+    if !args.no_plots {
+        for ending in [TRACE, AUTOCORRELATION] {
+            check_file("--out: plot", &beside(&args.out, ending), "svg")?;
+        }
+    }
     let model = load_model::<T>(&args.model, context)?;
     let init = args.init.as_deref().map(io::read_matrix::<T>).transpose()?;
     let chains = match (args.chains, &init) {
@@ -175,6 +183,7 @@ fn about(args: &SampleArgs, error: gibbsite::Error) -> Error {
         gibbsite::Error::ChainDiverged { .. } if args.step.is_some() => {
             Error::Usage(format!("--step: {error}"))
         }
+        gibbsite::Error::Parameter { what: "step", .. } => Error::about("--step", error),
         error => Error::Library(error),
     }
 }
@@ -229,12 +238,14 @@ impl<T: Number> Walk<T> {
             SamplerName::Baoab => Sampler::baoab(step(0.1 * scale), args.friction.unwrap_or(1.0)),
         };
         let mut sampler = sampler.chains(chains).seed(seed);
-        if let (Some(init), Some(path)) = (init, &args.init) {
+        if let Some(init) = init {
             sampler = sampler.start(Start::Points(rows(init)?));
-            let chains = sampler.build(model).map_err(|error| Error::about(shown(path), error))?;
-            return Ok(Self::Moves(chains));
         }
-        Ok(Self::Moves(sampler.build(model)?))
+        let chains = sampler.build(model).map_err(|error| match (&args.init, &error) {
+            (None, _) | (_, gibbsite::Error::Parameter { .. }) => about(args, error),
+            (Some(path), _) => Error::about(shown(path), error),
+        });
+        Ok(Self::Moves(chains?))
     }
 
     fn states(&self) -> Rows<'_, T> {
@@ -366,7 +377,7 @@ impl Monitor {
             log_x: false,
             legend: UPPER_RIGHT,
         };
-        let mut plots = vec![(beside(&args.out, "trace.svg"), trace.svg())];
+        let mut plots = vec![(beside(&args.out, TRACE), trace.svg())];
         if let Ok(draws) = Draws::new(&self.trace) {
             let lags = (self.trace[0].len() / 4).min(200);
             let points = draws.autocorrelation(lags).into_iter().enumerate();
@@ -386,7 +397,7 @@ impl Monitor {
                 log_x: false,
                 legend: UPPER_RIGHT,
             };
-            plots.push((beside(&args.out, "acf.svg"), autocorrelation.svg()));
+            plots.push((beside(&args.out, AUTOCORRELATION), autocorrelation.svg()));
         }
         plots
     }
