@@ -34,7 +34,8 @@ Examples:
   gibbsite bench relu.score                           speed of kernels against the machine's limits
   gibbsite info
 
-Tables are .npy (2-D, any real or integer type) or .csv (optional header), models .safetensors.
+Tables are .npy (2-D, any real or integer type) or .csv (a first line of words is a header; one of
+numbers is a point, with a warning if it counts 0, 1, 2, ...), models .safetensors.
 Exit status: 0 done, 2 bad usage or bad input, 1 any other failure."
 )]
 pub struct Cli {

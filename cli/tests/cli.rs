@@ -228,6 +228,35 @@ fn points_off_the_sphere_get_energies_with_a_warning_but_no_scores() {
     assert_eq!(report["warnings"].as_array().unwrap().len(), 1);
     let output = succeed(dir, &[&args("energy")[..], &["--quiet"]].concat());
     assert!(output.stderr.is_empty() && output.stdout.is_empty());
+    let grad = ["grad", "--model", "sphere.safetensors", "--data", "x.npy"];
+    let report = json(dir, &[&grad[..], &["--out", "g.safetensors"]].concat());
+    assert_eq!(report["warnings"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_first_line_that_counts_columns_is_a_point_with_a_warning() {
+    let dir = inputs();
+    let dir = dir.path();
+    fs::write(dir.join("counted.csv"), "0,1,2,3,4\n1,2,3,4,6\n2,3,4,5,7\n3,1,4,1,5\n").unwrap();
+    fs::write(dir.join("plain.csv"), "0,1,2,3,5\n1,2,3,4,6\n").unwrap();
+    let model = ["--model", "plain.safetensors"];
+    let warned = |args: &[&str], count| {
+        let report = json(dir, args);
+        let warnings = report["warnings"].as_array().unwrap();
+        let counted = |text: &&Value| text.as_str().unwrap().starts_with("counted.csv: the first");
+        assert_eq!(warnings.iter().filter(counted).count(), count, "{args:?}: {report}");
+        report
+    };
+    let data = |name| ["--data", name];
+    let out = ["--out", "o.npy"];
+    let report = warned(&[&["energy"][..], &model, &data("counted.csv"), &out].concat(), 1);
+    assert_eq!(report["n"], 4);
+    warned(&[&["energy"][..], &model, &data("plain.csv"), &out].concat(), 0);
+    warned(&[&["score"][..], &model, &data("counted.csv"), &out].concat(), 1);
+    warned(&[&["ksd"][..], &data("counted.csv"), &["--scores", "counted.csv"]].concat(), 2);
+    let draw = ["sample", "--steps", "10", "--no-plots", "--init", "counted.csv"];
+    warned(&[&draw[..], &model, &out].concat(), 1);
+    warned(&tiny(&data("counted.csv")), 1);
 }
 
 #[test]

@@ -213,6 +213,27 @@ fn check_file(flag: &str, out: &Path, extension: &str) -> Result<()> {
     check_directory(flag, out.parent().unwrap_or(Path::new("")))
 }
 
+/// Reads points. What looks like a header that numbers the columns, as some programs write without
+/// being asked, is taken as a point, with a warning.
+fn read_points<T: Number>(
+    path: &Path,
+    voice: Voice,
+    warnings: &mut Vec<String>,
+) -> Result<Matrix<T>> {
+    let points: Matrix<T> = io::read_matrix(path)?;
+    let csv = path.extension().is_some_and(|found| found.eq_ignore_ascii_case("csv"));
+    let first = points.data.iter().take(points.cols).enumerate();
+    if csv && points.cols > 1 && first.clone().all(|(k, &x)| x.into() == k as f64) {
+        let last = points.cols - 1;
+        let text = format!(
+            "{}: the first line, 0 to {last}, is taken as a point; remove it if it is a header",
+            shown(path)
+        );
+        voice.warn(warnings, text);
+    }
+    Ok(points)
+}
+
 /// A matrix as the library sees it.
 fn rows<T: Number>(x: &Matrix<T>) -> Result<Rows<'_, T>> {
     Ok(Rows::new(&x.data, x.rows, x.cols).map_err(gibbsite::Error::from)?)

@@ -1,6 +1,6 @@
 //! `gibbsite sample`.
 
-use super::{Context, check_file, check_out, load_model, rows};
+use super::{Context, check_file, check_out, load_model, read_points, rows};
 use crate::{
     Number,
     args::{MAX_COUNT, SampleArgs, SamplerName},
@@ -45,7 +45,10 @@ pub fn run<T: Number>(args: &SampleArgs, context: Context) -> Result<()> {
         }
     }
     let model = load_model::<T>(&args.model, context)?;
-    let init = args.init.as_deref().map(io::read_matrix::<T>).transpose()?;
+    let mut warnings = Vec::new();
+    let init =
+        args.init.as_deref().map(|path| read_points::<T>(path, context.voice, &mut warnings));
+    let init = init.transpose()?;
     let chains = match (args.chains, &init) {
         (Some(chains), _) => chains,
         (None, Some(init)) => init.rows,
@@ -113,7 +116,7 @@ pub fn run<T: Number>(args: &SampleArgs, context: Context) -> Result<()> {
         threads: context.threads,
         dtype: context.dtype,
         isa: context.isa.name(),
-        warnings: Vec::new(),
+        warnings,
         files,
     };
     if let Ok(draws) = Draws::new(&monitor.trace) {
@@ -123,21 +126,20 @@ pub fn run<T: Number>(args: &SampleArgs, context: Context) -> Result<()> {
         summary.energy_ess = ess.is_finite().then_some(ess);
     }
     if summary.rhat_max.is_none() {
-        summary.warnings.push(if draws < 8 {
+        let text = if draws < 8 {
             format!("{draws} draws are too few to judge them")
         } else {
             "the chains stay where they are, so there is no R-hat: take another --step".to_owned()
-        });
+        };
+        context.voice.warn(&mut summary.warnings, text);
     }
     if let Some(r_hat) = summary.rhat_max
         && r_hat > LARGEST_R_HAT
     {
-        summary.warnings.push(format!(
+        let text = format!(
             "R-hat is {r_hat:.3}, above {LARGEST_R_HAT}: the chains have not mixed; take more --steps"
-        ));
-    }
-    for warning in &summary.warnings {
-        context.voice.warning(warning);
+        );
+        context.voice.warn(&mut summary.warnings, text);
     }
     context.voice.result(&summary, &summary)
 }

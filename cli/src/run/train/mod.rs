@@ -121,15 +121,14 @@ fn train_and_write<T: Number>(
     let images = args.image.map(|size| Ok::<_, Error>((size, samples(model, &log_z, seed)?)));
     let images = images.transpose()?;
     drop(progress);
-    let mut warnings = Vec::new();
+    let mut warnings = problem.warnings.clone();
     for (ess, what) in [
         (log_z.ess, "log Z, the cross-entropies and samples are"),
         (best.ess, "the choice of the iterate by validation is"),
     ] {
         if ess < LEAST_ESS {
-            let warning = format!("an effective sample size of only {ess:.0}: {what} unreliable");
-            voice.warning(&warning);
-            warnings.push(warning);
+            let text = format!("an effective sample size of only {ess:.0}: {what} unreliable");
+            voice.warn(&mut warnings, text);
         }
     }
     let chosen = history.iter().find(|point| point.record == *best);
