@@ -101,7 +101,7 @@ fn train_and_write<T: Number>(
                 format!("the best iterate before, {iteration}, and the history are in {out}");
             return Err(Error::Diverged { error, kept });
         }
-        (Err(Error::Library(error)), _) => return Err(Error::about(&problem.name, error)),
+        (Err(Error::Library(error)), _) => return Err(about(&problem.name, error)),
         (Err(error), _) => return Err(error),
     };
     progress.note(format_args!("evaluating the chosen iterate, {}", best.iteration));
@@ -183,6 +183,19 @@ fn train_and_write<T: Number>(
     Ok(summary)
 }
 
+/// An error of the library, put down to what the user can change.
+fn about(data: &str, error: gibbsite::Error) -> Error {
+    let culprit = match &error {
+        gibbsite::Error::Checkpoint(_) => "--resume",
+        gibbsite::Error::Parameter { what: "bandwidth", .. } => "--bandwidth",
+        gibbsite::Error::Parameter { what: "noise", .. } => "--noise",
+        gibbsite::Error::Parameter { what: "base scale", .. } => "--base-scale",
+        gibbsite::Error::Parameter { what: "number of points", .. } => "--statistic u",
+        _ => data,
+    };
+    Error::about(culprit, error)
+}
+
 fn options(args: &TrainArgs, context: Context) -> Result<TrainOptions> {
     if args.own.base_scale.is_some() && args.domain == gibbsite::Domain::Sphere {
         return Err(Error::Usage("--base-scale: needs --domain euclidean".to_owned()));
@@ -234,6 +247,9 @@ fn estimator(args: &TrainArgs) -> Result<Estimator> {
         }
     }
     let sphere = args.domain == gibbsite::Domain::Sphere;
+    if sphere && flags.negative == Negative::Jarzynski {
+        return Err(Error::Usage("--negative jarzynski: needs --domain euclidean".to_owned()));
+    }
     match args.estimator {
         EstimatorName::F1sd if !sphere => {
             return Err(Error::Usage("--estimator f1sd: needs --domain sphere".to_owned()));
