@@ -603,6 +603,9 @@ fn files_appear_whole_or_not_at_all() {
     let path = folder.file("x", b"old");
     let error = io::write_atomic(&path, |out| {
         out.write_all(&[0; 1 << 20])?;
+        // Tells whose it is, should the process be killed.
+        let part = |name: &String| name.starts_with(".x.") && name.ends_with(".part");
+        assert_eq!(folder.names().iter().filter(|name| part(name)).count(), 1);
         Err(ErrorKind::StorageFull.into())
     })
     .unwrap_err();
@@ -615,6 +618,9 @@ fn files_appear_whole_or_not_at_all() {
     io::write_atomic(&path, |out| out.write_all(b"new")).unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"new");
     assert_eq!(folder.names(), ["x"]);
+    let long = folder.path(&"ö".repeat(127));
+    io::write_atomic(&long, |out| out.write_all(b"new")).unwrap();
+    assert_eq!(fs::read(&long).unwrap(), b"new");
 }
 
 #[cfg(unix)]
