@@ -855,7 +855,7 @@ fn training_refuses_bad_input() {
         (vec!["--bandwidth", "2"], "--bandwidth"),
         (vec!["--estimator", "f1sd", "--statistic", "u"], "--statistic"),
         (vec!["--estimator", "ksd", "--bandwidth", "0"], "--bandwidth"),
-        (vec!["--estimator", "ksd", "--bandwidth", "1e308"], "--bandwidth: "),
+        (vec!["--estimator", "ksd", "--bandwidth", "1e308", "--out", "a/b/c"], "--bandwidth: "),
         (vec!["--estimator", "ksd", "--bandwidth", "1e60", "--dtype", "f32"], "--bandwidth: "),
         (vec!["--dtype", "f32", "--initial-variance", "1e300"], "--initial-variance: "),
         (vec!["--data", "images.npy", "--negative", "jarzynski"], "--negative jarzynski: needs"),

@@ -182,17 +182,19 @@ fn check_directory(flag: &str, directory: &Path) -> Result<()> {
     })
 }
 
-/// Does what writes to a directory, which is made if it is missing. If the work fails, a directory
-/// that was made for it is removed.
+/// Does what writes to a directory, which is made if it is missing. If the work fails, directories
+/// that were made for it are removed.
 fn in_directory<R>(flag: &str, directory: &Path, work: impl FnOnce() -> Result<R>) -> Result<R> {
-    let made = !directory.exists();
-    fs::create_dir_all(directory).map_err(|error| {
+    let made: Vec<&Path> = directory.ancestors().take_while(|path| !path.exists()).collect();
+    let make = fs::create_dir_all(directory).map_err(|error| {
         Error::Usage(format!("{flag} {}: cannot make the directory: {error}", shown(directory)))
-    })?;
-    let outcome = check_directory(flag, directory).and_then(|()| work());
-    if outcome.is_err() && made {
-        // Only if it is empty, and it is no loss if that fails.
-        let _ = fs::remove_dir(directory);
+    });
+    let outcome = make.and_then(|()| check_directory(flag, directory)).and_then(|()| work());
+    if outcome.is_err() {
+        for directory in made {
+            // Only if it is empty, and it is no loss if that fails.
+            let _ = fs::remove_dir(directory);
+        }
     }
     outcome
 }
