@@ -469,7 +469,8 @@ fn sampling_refuses_bad_input() {
     self::refuse(dir, &out, "--out");
     // Places of plots are looked at before any work, which would take long here.
     fs::create_dir(dir.join("s.acf.svg")).unwrap();
-    refuse(plain, &["--steps", "1000000000"], "s.acf.svg");
+    let long = ["sample", "--model", plain, "--steps", "1000000000", "--out", "s.npy"];
+    self::refuse(dir, &long, "s.acf.svg");
 }
 
 #[test]
@@ -918,8 +919,7 @@ fn training_refuses_bad_input() {
 fn a_run_that_patience_ends_reports_the_iterations_done() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    // Steps so large that nothing after the first iterate is better.
-    let flags = ["--learning-rate", "50", "--patience", "3", "--iterations", "100"];
+    let flags = ["--learning-rate", "0.5", "--patience", "3", "--iterations", "100"];
     let flags = [&["train", "--neurons", "12", "--evaluate-every", "2"], &TEACHER[..], &flags];
     let summary = json(dir, &flags.concat());
     let history: Matrix<f64> = io::read_matrix(&dir.join("out/history.csv")).unwrap();

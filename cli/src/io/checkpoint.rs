@@ -7,7 +7,8 @@ use std::{collections::HashMap, io::ErrorKind, path::Path};
 
 const FORMAT: &str = "gibbsite-checkpoint-1";
 
-/// Parsed JSON takes up to 24 times its length. The header of a checkpoint has some 3,000 bytes.
+/// Parsed JSON takes many times its length: this keeps it below 256 KiB. The header of a checkpoint
+/// has some 2,000 bytes.
 const MAX_HEADER: u64 = 8 << 10;
 
 /// Writes a checkpoint. The same one gives the same bytes.
