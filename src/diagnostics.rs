@@ -717,8 +717,8 @@ impl RunningDiagnostics {
             return of_batches;
         }
         let mean = |chain| weighted_mean(self.block_means(&self.blocks, chain, index)).0;
-        let of_chains = mean_and_variance((0..self.chains).map(mean)).1;
-        of_batches.max(self.draws() as f64 * of_chains)
+        let means: Vec<f64> = (0..self.chains).map(mean).collect();
+        of_batches.max(self.draws() as f64 * mean_and_variance(means.iter().copied()).1)
     }
 
     /// Lengths and means of the given blocks for one chain and coordinate.

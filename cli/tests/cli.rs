@@ -859,6 +859,16 @@ fn training_refuses_bad_input() {
         (vec!["--estimator", "ksd", "--bandwidth", "1e308", "--out", "a/b/c"], "--bandwidth: "),
         (vec!["--estimator", "ksd", "--bandwidth", "1e60", "--dtype", "f32"], "--bandwidth: "),
         (vec!["--dtype", "f32", "--initial-variance", "1e300"], "--initial-variance: "),
+        (
+            vec![
+                "--data",
+                "images.npy",
+                "--domain=euclidean",
+                "--dtype=f32",
+                "--base-scale=1e-300",
+            ],
+            "--base-scale: ",
+        ),
         (vec!["--data", "images.npy", "--negative", "jarzynski"], "--negative jarzynski: needs"),
         (vec!["--estimator", "dsm"], "--domain euclidean"),
         (vec!["--estimator", "sliced"], "second derivatives"),

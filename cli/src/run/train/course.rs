@@ -68,7 +68,7 @@ impl<'a, T: Number> Course<'a, T> {
         }
         let history = checkpoint.map_or(Ok(Vec::new()), |kept| points(&training, kept, problem))?;
         Ok(Self {
-            first: training.initial_model()?,
+            first: training.initial_model().map_err(|error| about(&problem.name, error))?,
             training,
             before: history.last().map_or(0.0, |point: &Point| point.seconds),
             history,
