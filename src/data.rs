@@ -5,9 +5,12 @@ use gibbsite_kernels::{Isa, Scratch, rowwise};
 
 pub(crate) use rowwise::reference::dot;
 
-/// How far from 1 the norm of a point "on the sphere" may be, in units of the type's epsilon:
-/// generous enough for rows normalised in another program.
-const SPHERE_TOLERANCE: f64 = 1e4;
+/// How far from 1 the norm of a point "on the sphere" may be, and how large the radial part of a
+/// score, relative to it: generous enough for rows normalised in another program, and in double
+/// precision for what was single precision once.
+fn sphere_tolerance<T: Real>() -> f64 {
+    (1e4 * <T as gibbsite_kernels::Real>::EPSILON.to_f64()).max(1e-6)
+}
 
 pub(crate) fn check_finite<T: Real>(what: &'static str, x: Rows<'_, T>) -> Result<()> {
     for (row, x) in x.iter().enumerate() {
@@ -27,7 +30,7 @@ pub(crate) fn check_finite_slice<T: Real>(what: &'static str, x: &[T]) -> Result
 
 /// NaN rows pass: a NaN shows in the results of its row.
 pub(crate) fn check_on_sphere<T: Real>(what: &'static str, x: Rows<'_, T>) -> Result<()> {
-    let tolerance = SPHERE_TOLERANCE * <T as gibbsite_kernels::Real>::EPSILON.to_f64();
+    let tolerance = sphere_tolerance::<T>();
     let (mut squares, scratch) = ([T::ZERO; 256], &mut Scratch::default());
     for start in (0..x.rows()).step_by(squares.len()) {
         let x = x.range(start, squares.len().min(x.rows() - start));
@@ -44,8 +47,7 @@ pub(crate) fn check_on_sphere<T: Real>(what: &'static str, x: Rows<'_, T>) -> Re
 }
 
 pub(crate) fn check_tangential<T: Real>(x: Rows<'_, T>, score: Rows<'_, T>) -> Result<()> {
-    // Relative to the score; scores may have been single precision once.
-    let tolerance = (SPHERE_TOLERANCE * <T as gibbsite_kernels::Real>::EPSILON.to_f64()).max(1e-6);
+    let tolerance = sphere_tolerance::<T>();
     for (row, (x, score)) in x.iter().zip(score.iter()).enumerate() {
         let radial = dot(x, score).to_f64();
         if radial.abs() > tolerance * dot(score, score).to_f64().sqrt().max(1.0) {

@@ -626,13 +626,17 @@ impl RunningDiagnostics {
     /// - `r_hat` is (4) without rank normalisation for the first against the second half of every
     ///   chain, cut at the block end nearest to the middle. Halves of different lengths enter with
     ///   their mean length as `N` and their pooled variance as `W`.
-    /// - `ess` is `S variance / (b v)`, where `v` is the variance of the batch means of all chains
-    ///   over the full blocks, of length `b`; it is bounded by `S log10(S)` as for [`Draws`]. See
-    ///   J. M. Flegal and G. L. Jones, "Batch means and spectral variance estimators in Markov
-    ///   chain Monte Carlo", Annals of Statistics 38(2), 2010, pp. 1034-1070. Its relative standard
-    ///   error is about `sqrt(2 / batches)`: at most 20%, or 30% for one chain. It is too large
-    ///   unless the autocorrelation time `S / ess` is small against [`Self::batch_length`], and in
-    ///   particular if R-hat is not close to 1.
+    /// - `ess` is `S variance` over the larger of `b v`, where `v` is the variance of the batch means
+    ///   of all chains over the full blocks, of length `b`, and, for two chains or more, `N u`, where
+    ///   `u` is the variance of the means of the chains; it is bounded by `S log10(S)` as for
+    ///   [`Draws`]. See J. M. Flegal and G. L. Jones, "Batch means and spectral variance estimators
+    ///   in Markov chain Monte Carlo", Annals of Statistics 38(2), 2010, pp. 1034-1070. Batch means
+    ///   of a chain that is stuck would pass for independent ones; `N u` counts such chains once
+    ///   each. The relative standard error of `b v` is about `sqrt(2 / batches)`, at most 20%, or
+    ///   30% for one chain. That of `N u` is `sqrt(2 / (M - 1))`, so the ESS of few chains errs to
+    ///   the small side: that of four good ones is below a third of the truth once in 34 times.
+    ///   That of one chain is too large unless the autocorrelation time `S / ess` is small against
+    ///   [`Self::batch_length`].
     ///
     /// `r_hat` and `ess` are NaN for fewer than four draws or if the coordinate never changed; they
     /// are infinite and zero if the variance overflowed.
@@ -703,11 +707,18 @@ impl RunningDiagnostics {
         libm::sqrt((n - 1.0) / n + between / within)
     }
 
-    /// Batch means estimate of `N var(mean of N draws of one chain)` for large `N`.
+    /// Estimate of `N var(mean of N draws of one chain)` for large `N`: from batch means or, if that
+    /// is larger, from the means of the chains.
     fn asymptotic_variance(&self, index: usize) -> f64 {
         let full = self.blocks.iter().take_while(|block| block.draws == self.block_length);
         let means = full.flat_map(|block| block.means.iter().skip(index).step_by(self.dimension));
-        self.block_length as f64 * mean_and_variance(means.copied()).1
+        let of_batches = self.block_length as f64 * mean_and_variance(means.copied()).1;
+        if self.chains == 1 {
+            return of_batches;
+        }
+        let mean = |chain| weighted_mean(self.block_means(&self.blocks, chain, index)).0;
+        let means: Vec<f64> = (0..self.chains).map(mean).collect();
+        of_batches.max(self.draws() as f64 * mean_and_variance(means.iter().copied()).1)
     }
 
     /// Lengths and means of the given blocks for one chain and coordinate.
@@ -1334,6 +1345,34 @@ mod tests {
         assert_close(ess.iter().sum::<f64>() / 64.0, exact, 0.2, "mean ESS");
         for x in ess {
             assert!(x > exact / 2.5 && x < exact * 2.5, "{x} is far from {exact}");
+        }
+    }
+
+    #[test]
+    fn running_ess_counts_stuck_chains_once() {
+        for (chains, scale) in [(5, 0.0), (5, 0.01), (200, 0.01)] {
+            // Each about another value.
+            let stuck = map(ar1(23, 0.5, chains, 1000), |x, m, _| scale * x + m);
+            let ess = run(&stuck).coordinate(0).unwrap().ess;
+            assert!(ess < chains as f64 && ess > 0.9 * (chains - 1) as f64, "{chains}: {ess}");
+        }
+    }
+
+    /// Means over 64 coordinates of few chains.
+    #[test]
+    fn running_ess_of_few_chains_errs_to_the_small_side() {
+        let (phi, draws) = (0.5, 4096);
+        for (chains, least) in [(2, 0.5), (4, 0.65), (16, 0.8)] {
+            let mut running = RunningDiagnostics::new(chains, 64).unwrap();
+            let all = ar1(24, phi, chains * 64, draws);
+            for n in 0..draws {
+                let states: Vec<f64> = all.iter().map(|chain| chain[n]).collect();
+                running.update(&states).unwrap();
+            }
+            let exact = (chains * draws) as f64 * (1.0 - phi) / (1.0 + phi);
+            let ess: f64 = (0..64).map(|i| running.coordinate(i).unwrap().ess).sum();
+            let share = ess / (64.0 * exact);
+            assert!(share > least && share < 1.05, "{chains} chains: {share}");
         }
     }
 

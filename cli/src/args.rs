@@ -34,7 +34,9 @@ Examples:
   gibbsite bench relu.score                           speed of kernels against the machine's limits
   gibbsite info
 
-Tables are .npy (2-D, any real or integer type) or .csv (optional header), models .safetensors.
+Tables are .npy (2-D, any real or integer type) or .csv (a first line of words is a header; one of
+numbers is a point, with a warning if it counts 0, 1, 2, ...), models .safetensors.
+Files appear whole or not at all; a run that is killed may leave .NAME.XXXXXX.part beside NAME.
 Exit status: 0 done, 2 bad usage or bad input, 1 any other failure."
 )]
 pub struct Cli {
@@ -56,7 +58,7 @@ pub struct Global {
     #[arg(long, global = true, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
-    /// Precision of all arithmetic and of the files written [default: f64; bench: both]
+    /// Precision of all arithmetic and of the files written [default: f64; bench: both, but for --sweep]
     #[arg(long, global = true, value_enum, value_name = "TYPE")]
     pub dtype: Option<Dtype>,
     /// Instruction set; the environment variable GIBBSITE_ISA sets an upper limit
@@ -371,7 +373,8 @@ pub struct Density {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Kernel")]
 pub struct KernelArgs {
-    /// rbf, exp(-|x-y|²/2H²); imq, (H² + |x-y|²)^B; linear, 1 + x·y; or a sum
+    /// rbf, exp(-|x-y|²/2H²); imq, (H² + |x-y|²)^B; linear, 1 + x·y; a sum; or arccos, the mean of
+    /// max(θ·x, 0) max(θ·y, 0) over random θ, for which in R^d no point may be 0
     #[arg(long, value_name = "NAME", value_enum, default_value_t = KernelName::Imq)]
     pub kernel: KernelName,
     /// H: a number, or `median` of the distances between points [default: median]
@@ -503,7 +506,8 @@ A call's shortest processor time counts; it includes the packing of parameters a
 and the seeding of streams. Columns:
   GFLOP/s or GB/s  floating-point operations of the formula or bytes read and written, whichever is nearer its limit
   % limit          share of what the machine does of them, in multiply-adds in registers or in a copy of memory; above
-                   100 where arrays are updated in place, which costs less than a copy
+                   100 where arrays are updated in place, which costs less than a copy, and for the level scalar
+                   where a multiply-add is a function of software, which sums and comparisons do not call
   ns/value         time of a value, where operations are not what is asked for
   faer             time of the same by matrix products of faer and an n×m array between them, over ours
   scalar           time of the same by the level scalar (with fewer samples, in proportion), over ours

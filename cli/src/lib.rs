@@ -19,7 +19,8 @@ pub use run::main;
 
 /// The element types of the command line.
 trait Number: gibbsite::Real + io::Element {
-    /// How far from 1 the norm of a row "on the sphere" may be; the library's tolerance.
+    /// How far from 1 the norm of a row "on the sphere" may be; the library's tolerance, with
+    /// room for single precision.
     const SPHERE_TOLERANCE: f64;
 }
 
@@ -28,7 +29,7 @@ impl Number for f32 {
 }
 
 impl Number for f64 {
-    const SPHERE_TOLERANCE: f64 = 1e4 * f64::EPSILON;
+    const SPHERE_TOLERANCE: f64 = 1e-6;
 }
 
 /// The nearest `T`.

@@ -30,6 +30,12 @@ impl Voice {
         self.message(format_args!("warning: {text}"));
     }
 
+    /// A warning on stderr, and in the result's list.
+    pub fn warn(self, warnings: &mut Vec<String>, text: String) {
+        self.warning(&text);
+        warnings.push(text);
+    }
+
     /// The result of a command on stdout: as JSON if asked for, otherwise as text for people.
     pub fn result(self, json: &impl Serialize, text: impl fmt::Display) -> Result<()> {
         if self.json {

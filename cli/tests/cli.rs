@@ -228,6 +228,68 @@ fn points_off_the_sphere_get_energies_with_a_warning_but_no_scores() {
     assert_eq!(report["warnings"].as_array().unwrap().len(), 1);
     let output = succeed(dir, &[&args("energy")[..], &["--quiet"]].concat());
     assert!(output.stderr.is_empty() && output.stdout.is_empty());
+    let grad = ["grad", "--model", "sphere.safetensors", "--data", "x.npy"];
+    let report = json(dir, &[&grad[..], &["--out", "g.safetensors"]].concat());
+    assert_eq!(report["warnings"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_first_line_that_counts_columns_is_a_point_with_a_warning() {
+    let dir = inputs();
+    let dir = dir.path();
+    fs::write(dir.join("counted.csv"), "0,1,2,3,4\n1,2,3,4,6\n2,3,4,5,7\n3,1,4,1,5\n").unwrap();
+    fs::write(dir.join("plain.csv"), "0,1,2,3,5\n1,2,3,4,6\n").unwrap();
+    let model = ["--model", "plain.safetensors"];
+    let warned = |args: &[&str], count| {
+        let report = json(dir, args);
+        let warnings = report["warnings"].as_array().unwrap();
+        let counted = |text: &&Value| text.as_str().unwrap().starts_with("counted.csv: the first");
+        assert_eq!(warnings.iter().filter(counted).count(), count, "{args:?}: {report}");
+        report
+    };
+    let data = |name| ["--data", name];
+    let out = ["--out", "o.npy"];
+    let report = warned(&[&["energy"][..], &model, &data("counted.csv"), &out].concat(), 1);
+    assert_eq!(report["n"], 4);
+    warned(&[&["energy"][..], &model, &data("plain.csv"), &out].concat(), 0);
+    warned(&[&["score"][..], &model, &data("counted.csv"), &out].concat(), 1);
+    warned(&[&["ksd"][..], &data("counted.csv"), &["--scores", "counted.csv"]].concat(), 2);
+    let draw = ["sample", "--steps", "10", "--no-plots", "--init", "counted.csv"];
+    warned(&[&draw[..], &model, &out].concat(), 1);
+    warned(&tiny(&data("counted.csv")), 1);
+}
+
+#[test]
+fn the_program_and_the_library_agree_on_what_lies_on_the_sphere() {
+    let dir = inputs();
+    let dir = dir.path();
+    let model = ["--model", "sphere.safetensors", "--data", "near.npy", "--out", "o.npy"];
+    for (dtype, limit) in [("f64", 1e-6), ("f32", 1e4 * f64::from(f32::EPSILON))] {
+        for (share, on) in [(0.9, true), (1.1, false)] {
+            let x = [1.0 + share * limit, 0.0, 0.0, 0.0, 0.0];
+            io::write_npy(&dir.join("near.npy"), &[1, D], &x).unwrap();
+            let args = |what| [&[what][..], &model, &["--dtype", dtype]].concat();
+            let warnings = &json(dir, &args("energy"))["warnings"];
+            assert_eq!(warnings.as_array().unwrap().is_empty(), on, "{dtype}, {share}");
+            match on {
+                true => drop(succeed(dir, &args("score"))),
+                false => refuse(dir, &args("score"), "near.npy"),
+            }
+        }
+    }
+}
+
+#[test]
+fn samples_in_single_precision_are_taken_in_double_precision() {
+    let dir = inputs();
+    let dir = dir.path();
+    let model = ["--model", "sphere.safetensors"];
+    let draw = ["sample", "--chains", "200", "--steps", "20", "--out", "s.npy", "--no-plots"];
+    succeed(dir, &[&draw[..], &model, &["--dtype", "f32"]].concat());
+    let with = |rest: &[&str]| drop(succeed(dir, &[rest, &model, &["--data", "s.npy"]].concat()));
+    with(&["score", "--out", "o.npy"]);
+    with(&["gram", "--out", "h.npy"]);
+    with(&["ksd"]);
 }
 
 #[test]
@@ -388,6 +450,8 @@ fn sampling_refuses_bad_input() {
     }
     refuse(plain, &["--sampler", "gibbs"], "gibbs");
     refuse(plain, &["--sampler", "ula", "--step", "1e200"], "--step");
+    refuse(plain, &["--dtype", "f32", "--step", "1e-60"], "--step");
+    refuse(plain, &["--dtype", "f32", "--step", "1e-60", "--init", "x.npy"], "--step");
     refuse(plain, &["--init", "wide.npy"], "wide.npy");
     refuse(plain, &["--init", "nan.npy"], "nan.npy");
     refuse(plain, &["--init", "missing.npy"], "missing.npy");
@@ -403,6 +467,10 @@ fn sampling_refuses_bad_input() {
     self::refuse(dir, &huge, "--chains");
     let out = ["sample", "--model", plain, "--out", "s.csv"];
     self::refuse(dir, &out, "--out");
+    // Places of plots are looked at before any work, which would take long here.
+    fs::create_dir(dir.join("s.acf.svg")).unwrap();
+    let long = ["sample", "--model", plain, "--steps", "1000000000", "--out", "s.npy"];
+    self::refuse(dir, &long, "s.acf.svg");
 }
 
 #[test]
@@ -669,7 +737,9 @@ fn a_run_that_was_interrupted_goes_on_to_the_same_bits() {
     };
     // One that ended goes on, as often as one likes.
     for iterations in ["4", "6", "20"] {
-        let more: &[&str] = if iterations == "4" { &[] } else { &["--resume"] };
+        // Seconds beyond what a clock counts are never.
+        let more: &[&str] =
+            if iterations == "4" { &["--checkpoint-every", "1e300"] } else { &["--resume"] };
         succeed(dir, &flags(iterations, more));
     }
     let parts = results(&dir.join("out"));
@@ -704,6 +774,7 @@ fn a_run_that_was_interrupted_goes_on_to_the_same_bits() {
     assert_eq!(results(&dir.join("out")), parts);
 
     refuse(dir, &flags("20", &["--resume", "--seed", "1"]), "--resume");
+    refuse(dir, &flags("1", &["--resume"]), "--iterations 1: the checkpoint is at iteration");
     refuse(dir, &flags("20", &["--resume", "--out", "elsewhere"]), "elsewhere/checkpoint");
     for bytes in [&b"12"[..], &fs::read(dir.join("out/model.safetensors")).unwrap()] {
         fs::write(&file, bytes).unwrap();
@@ -785,6 +856,20 @@ fn training_refuses_bad_input() {
         (vec!["--bandwidth", "2"], "--bandwidth"),
         (vec!["--estimator", "f1sd", "--statistic", "u"], "--statistic"),
         (vec!["--estimator", "ksd", "--bandwidth", "0"], "--bandwidth"),
+        (vec!["--estimator", "ksd", "--bandwidth", "1e308", "--out", "a/b/c"], "--bandwidth: "),
+        (vec!["--estimator", "ksd", "--bandwidth", "1e60", "--dtype", "f32"], "--bandwidth: "),
+        (vec!["--dtype", "f32", "--initial-variance", "1e300"], "--initial-variance: "),
+        (
+            vec![
+                "--data",
+                "images.npy",
+                "--domain=euclidean",
+                "--dtype=f32",
+                "--base-scale=1e-300",
+            ],
+            "--base-scale: ",
+        ),
+        (vec!["--data", "images.npy", "--negative", "jarzynski"], "--negative jarzynski: needs"),
         (vec!["--estimator", "dsm"], "--domain euclidean"),
         (vec!["--estimator", "sliced"], "second derivatives"),
         (vec!["--noise", "0.1"], "--noise"),
@@ -838,6 +923,27 @@ fn training_refuses_bad_input() {
         let quiet = if flags.contains(&"--data") { &["--quiet"][..] } else { &[] };
         refuse(dir, &[&tiny(&flags), quiet].concat(), culprit);
     }
+}
+
+#[test]
+fn a_run_that_patience_ends_reports_the_iterations_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let flags = ["--learning-rate", "0.5", "--patience", "3", "--iterations", "100"];
+    let flags = [&["train", "--neurons", "12", "--evaluate-every", "2"], &TEACHER[..], &flags];
+    let summary = json(dir, &flags.concat());
+    let history: Matrix<f64> = io::read_matrix(&dir.join("out/history.csv")).unwrap();
+    let done = history.data[(history.rows - 1) * history.cols];
+    assert!(done < 100.0, "{done}");
+    assert_eq!(
+        (&summary["iterations"], &summary["stopped_early"]),
+        (&(done as u64).into(), &true.into())
+    );
+    let best = &summary["best_iteration"];
+    let table = succeed(dir, &flags.concat());
+    let line = format!("{best} of {done}, chosen by validation; --patience ended the run");
+    assert!(text(&table.stdout).contains(&line), "{}", text(&table.stdout));
+    assert_eq!(json(dir, &tiny(&TEACHER))["stopped_early"], false);
 }
 
 #[test]

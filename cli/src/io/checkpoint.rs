@@ -7,6 +7,10 @@ use std::{collections::HashMap, io::ErrorKind, path::Path};
 
 const FORMAT: &str = "gibbsite-checkpoint-1";
 
+/// Parsed JSON takes many times its length: this keeps it below 256 KiB. The header of a checkpoint
+/// has some 2,000 bytes.
+const MAX_HEADER: u64 = 8 << 10;
+
 /// Writes a checkpoint. The same one gives the same bytes.
 pub fn write_checkpoint(path: &Path, checkpoint: &Checkpoint) -> Result<(), Error> {
     write_atomic(path, |out| {
@@ -43,16 +47,22 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Checkpoint, Error> {
         format: "safetensors",
         problem: clip(&error.to_string(), 200),
     };
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(malformed)?;
+    let size = bytes.first_chunk().map_or(0, |size| u64::from_le_bytes(*size));
+    if size > MAX_HEADER {
+        let problem = format!("a header of {size} bytes, expected at most {MAX_HEADER}");
+        return Err(Error::Malformed { path: path.into(), format: "checkpoint", problem });
+    }
+    let (size, header) = SafeTensors::read_metadata(bytes).map_err(malformed)?;
     if header.metadata().as_ref().and_then(|entries| entries.get("format")) != Some(&FORMAT.into())
     {
         return Err(Error::NotACheckpoint { path: path.into() });
     }
+    let data = &bytes[size_of::<u64>() + size..];
     let mut checkpoint = Checkpoint::default();
-    for (name, view) in SafeTensors::deserialize(bytes).map_err(malformed)?.iter() {
-        let words = view.data().as_chunks().0.iter().copied();
-        let name = name.to_owned();
-        match view.dtype() {
+    for (name, info) in header.tensors() {
+        let (begin, end) = info.data_offsets;
+        let words = data[begin..end].as_chunks().0.iter().copied();
+        match info.dtype {
             Dtype::F64 => {
                 checkpoint.reals.insert(name, words.map(f64::from_le_bytes).collect());
             }

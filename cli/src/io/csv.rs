@@ -1,7 +1,8 @@
 //! Tables of numbers as comma-separated values.
 
 use super::{Element, Error, Matrix, error::clip_bytes, number};
-use ::csv::{ByteRecord, ReaderBuilder, Writer};
+use ::csv::Writer;
+use csv_core::{ReadFieldResult, Reader};
 use std::{
     io::{self, Write},
     path::Path,
@@ -9,48 +10,85 @@ use std::{
 
 /// Reads the `bytes` of a file called `path`.
 ///
-/// The first line is skipped if it is a header, that is if none of its fields is a number. Blank
-/// lines and white space around fields mean nothing; fields may be quoted. `nan` and `inf` are
-/// numbers in any case of letters.
+/// The first line is skipped if it is a header, that is if some of its fields are words and none is a
+/// number. Blank lines and white space around fields mean nothing; fields may be quoted. `nan` and
+/// `inf` are numbers in any case of letters.
 pub fn parse_matrix<T: Element>(path: &Path, bytes: &[u8]) -> Result<Matrix<T>, Error> {
-    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
-    let mut record = ByteRecord::new();
+    let mut fields = Fields { reader: Reader::new(), rest: bytes, text: vec![0; 64] };
     let (mut data, mut cols) = (Vec::new(), None);
-    while reader
-        .read_byte_record(&mut record)
-        .map_err(|e| Error::Read { path: path.into(), source: e.into() })?
-    {
-        let line = || line_of(bytes, record.position().map_or(0, |p| p.byte() as usize));
-        let header = cols.is_none() && record.iter().all(|field| number::<T>(field).is_none());
-        let expected = *cols.get_or_insert(record.len());
-        if header {
+    // Of the line: where it starts, its fields so far, whether there are words, what is wrong.
+    let (mut start, mut field, mut words, mut bad) = (0, 0, false, None);
+    while let Some((text, ends_line)) = fields.next() {
+        field += 1;
+        words |= !text.trim_ascii().is_empty();
+        let found = || clip_bytes(text.trim_ascii(), 40);
+        let line = || line_of(bytes, start);
+        let path = || path.to_path_buf();
+        match number::<T>(text) {
+            None => {
+                bad.get_or_insert_with(|| {
+                    let (path, line, found) = (path(), line(), found());
+                    Error::Field { path, line, field, expected: "a number", found }
+                });
+            }
+            Some(x) => {
+                // Infinity spelled in digits.
+                if x.into().is_infinite() && text.iter().any(u8::is_ascii_digit) {
+                    bad.get_or_insert_with(|| {
+                        let place = format!("line {}, field {field}", line());
+                        let (path, value, wanted) = (path(), found(), T::NAME);
+                        Error::Overflow { path, place, value, wanted }
+                    });
+                }
+                data.push(x);
+            }
+        }
+        if !ends_line {
             continue;
         }
-        if record.len() != expected {
-            let found = record.len();
-            return Err(Error::Ragged { path: path.into(), line: line(), expected, found });
+        let header = cols.is_none() && data.is_empty() && words;
+        let expected = *cols.get_or_insert(field);
+        if field != expected {
+            return Err(Error::Ragged { path: path(), line: line(), expected, found: field });
         }
-        for (i, text) in record.iter().enumerate() {
-            let field = i + 1;
-            let found = || clip_bytes(text.trim_ascii(), 40);
-            let Some(x) = number::<T>(text) else {
-                let (path, line, found) = (path.into(), line(), found());
-                return Err(Error::Field { path, line, field, expected: "a number", found });
-            };
-            // Infinity spelled in digits.
-            if x.into().is_infinite() && text.iter().any(u8::is_ascii_digit) {
-                let place = format!("line {}, field {field}", line());
-                let (path, value, wanted) = (path.into(), found(), T::NAME);
-                return Err(Error::Overflow { path, place, value, wanted });
-            }
-            data.push(x);
+        if let Some(error) = bad.filter(|_| !header) {
+            return Err(error);
         }
+        (start, field, words, bad) = (bytes.len() - fields.rest.len(), 0, false, None);
     }
     match cols {
         Some(cols) if !data.is_empty() => {
             Ok(Matrix { rows: data.len() / cols, cols, data: data.into() })
         }
         _ => Err(Error::NoData { path: path.into() }),
+    }
+}
+
+/// The fields of a file. Only one is held at a time, so that a line of commas costs nothing.
+struct Fields<'a> {
+    reader: Reader,
+    rest: &'a [u8],
+    text: Vec<u8>,
+}
+
+impl Fields<'_> {
+    /// The next field, and whether it is the last of its line.
+    fn next(&mut self) -> Option<(&[u8], bool)> {
+        let mut len = 0;
+        loop {
+            let (outcome, read, written) = self.reader.read_field(self.rest, &mut self.text[len..]);
+            self.rest = &self.rest[read..];
+            len += written;
+            match outcome {
+                // Asked again with nothing left, the reader ends the field.
+                ReadFieldResult::InputEmpty => {}
+                ReadFieldResult::OutputFull => self.text.resize(2 * self.text.len(), 0),
+                ReadFieldResult::Field { record_end } => {
+                    return Some((&self.text[..len], record_end));
+                }
+                ReadFieldResult::End => return None,
+            }
+        }
     }
 }
 
@@ -170,8 +208,13 @@ mod tests {
 
     #[test]
     fn empty_tables_hold_no_data() {
-        for text in ["", "\n\n", "\u{feff}", "x,y\n", "\"\"", ","] {
+        for text in ["", "\n\n", "\u{feff}", "x,y\n", ",y\n"] {
             assert_eq!(message(text), "t.csv: holds no data", "{text:?}");
+        }
+        // Points that are missing, not names of columns.
+        for text in ["\"\"", ",", " ,\t\n1,2\n"] {
+            let problem = "t.csv: line 1, field 1: expected a number, found ``";
+            assert_eq!(message(text), problem, "{text:?}");
         }
     }
 

@@ -182,17 +182,19 @@ fn check_directory(flag: &str, directory: &Path) -> Result<()> {
     })
 }
 
-/// Does what writes to a directory, which is made if it is missing. If the work fails, a directory
-/// that was made for it is removed.
+/// Does what writes to a directory, which is made if it is missing. If the work fails, directories
+/// that were made for it are removed.
 fn in_directory<R>(flag: &str, directory: &Path, work: impl FnOnce() -> Result<R>) -> Result<R> {
-    let made = !directory.exists();
-    fs::create_dir_all(directory).map_err(|error| {
+    let made: Vec<&Path> = directory.ancestors().take_while(|path| !path.exists()).collect();
+    let make = fs::create_dir_all(directory).map_err(|error| {
         Error::Usage(format!("{flag} {}: cannot make the directory: {error}", shown(directory)))
-    })?;
-    let outcome = check_directory(flag, directory).and_then(|()| work());
-    if outcome.is_err() && made {
-        // Only if it is empty, and it is no loss if that fails.
-        let _ = fs::remove_dir(directory);
+    });
+    let outcome = make.and_then(|()| check_directory(flag, directory)).and_then(|()| work());
+    if outcome.is_err() {
+        for directory in made {
+            // Only if it is empty, and it is no loss if that fails.
+            let _ = fs::remove_dir(directory);
+        }
     }
     outcome
 }
@@ -211,6 +213,27 @@ fn check_file(flag: &str, out: &Path, extension: &str) -> Result<()> {
         )));
     }
     check_directory(flag, out.parent().unwrap_or(Path::new("")))
+}
+
+/// Reads points. What looks like a header that numbers the columns, as some programs write without
+/// being asked, is taken as a point, with a warning.
+fn read_points<T: Number>(
+    path: &Path,
+    voice: Voice,
+    warnings: &mut Vec<String>,
+) -> Result<Matrix<T>> {
+    let points: Matrix<T> = io::read_matrix(path)?;
+    let csv = path.extension().is_some_and(|found| found.eq_ignore_ascii_case("csv"));
+    let first = points.data.iter().take(points.cols).enumerate();
+    if csv && points.cols > 1 && first.clone().all(|(k, &x)| x.into() == k as f64) {
+        let last = points.cols - 1;
+        let text = format!(
+            "{}: the first line, 0 to {last}, is taken as a point; remove it if it is a header",
+            shown(path)
+        );
+        voice.warn(warnings, text);
+    }
+    Ok(points)
 }
 
 /// A matrix as the library sees it.

@@ -1,6 +1,6 @@
 //! `gibbsite sample`.
 
-use super::{Context, check_out, load_model, rows};
+use super::{Context, check_file, check_out, load_model, read_points, rows};
 use crate::{
     Number,
     args::{MAX_COUNT, SampleArgs, SamplerName},
@@ -29,6 +29,9 @@ const TRACED: usize = 64;
 const TRACE_LENGTH: usize = 5_000;
 /// Chains in the plot of traces, by colour.
 const COLORS: [plotters::style::RGBColor; 4] = [BLUE, ORANGE, GREEN, PURPLE];
+/// Endings of the plots beside the draws.
+const TRACE: &str = "trace.svg";
+const AUTOCORRELATION: &str = "acf.svg";
 /// R-hat above which chains have not mixed (Vehtari et al. 2021).
 const LARGEST_R_HAT: f64 = 1.01;
 
@@ -36,8 +39,16 @@ pub fn run<T: Number>(args: &SampleArgs, context: Context) -> Result<()> {
     let start = Instant::now();
     check_flags(args)?;
     check_out(&args.out, "npy")?;
+    if !args.no_plots {
+        for ending in [TRACE, AUTOCORRELATION] {
+            check_file("--out: plot", &beside(&args.out, ending), "svg")?;
+        }
+    }
     let model = load_model::<T>(&args.model, context)?;
-    let init = args.init.as_deref().map(io::read_matrix::<T>).transpose()?;
+    let mut warnings = Vec::new();
+    let init =
+        args.init.as_deref().map(|path| read_points::<T>(path, context.voice, &mut warnings));
+    let init = init.transpose()?;
     let chains = match (args.chains, &init) {
         (Some(chains), _) => chains,
         (None, Some(init)) => init.rows,
@@ -105,7 +116,7 @@ pub fn run<T: Number>(args: &SampleArgs, context: Context) -> Result<()> {
         threads: context.threads,
         dtype: context.dtype,
         isa: context.isa.name(),
-        warnings: Vec::new(),
+        warnings,
         files,
     };
     if let Ok(draws) = Draws::new(&monitor.trace) {
@@ -115,21 +126,20 @@ pub fn run<T: Number>(args: &SampleArgs, context: Context) -> Result<()> {
         summary.energy_ess = ess.is_finite().then_some(ess);
     }
     if summary.rhat_max.is_none() {
-        summary.warnings.push(if draws < 8 {
+        let text = if draws < 8 {
             format!("{draws} draws are too few to judge them")
         } else {
             "the chains stay where they are, so there is no R-hat: take another --step".to_owned()
-        });
+        };
+        context.voice.warn(&mut summary.warnings, text);
     }
     if let Some(r_hat) = summary.rhat_max
         && r_hat > LARGEST_R_HAT
     {
-        summary.warnings.push(format!(
+        let text = format!(
             "R-hat is {r_hat:.3}, above {LARGEST_R_HAT}: the chains have not mixed; take more --steps"
-        ));
-    }
-    for warning in &summary.warnings {
-        context.voice.warning(warning);
+        );
+        context.voice.warn(&mut summary.warnings, text);
     }
     context.voice.result(&summary, &summary)
 }
@@ -175,6 +185,7 @@ fn about(args: &SampleArgs, error: gibbsite::Error) -> Error {
         gibbsite::Error::ChainDiverged { .. } if args.step.is_some() => {
             Error::Usage(format!("--step: {error}"))
         }
+        gibbsite::Error::Parameter { what: "step", .. } => Error::about("--step", error),
         error => Error::Library(error),
     }
 }
@@ -229,12 +240,14 @@ impl<T: Number> Walk<T> {
             SamplerName::Baoab => Sampler::baoab(step(0.1 * scale), args.friction.unwrap_or(1.0)),
         };
         let mut sampler = sampler.chains(chains).seed(seed);
-        if let (Some(init), Some(path)) = (init, &args.init) {
+        if let Some(init) = init {
             sampler = sampler.start(Start::Points(rows(init)?));
-            let chains = sampler.build(model).map_err(|error| Error::about(shown(path), error))?;
-            return Ok(Self::Moves(chains));
         }
-        Ok(Self::Moves(sampler.build(model)?))
+        let chains = sampler.build(model).map_err(|error| match (&args.init, &error) {
+            (None, _) | (_, gibbsite::Error::Parameter { .. }) => about(args, error),
+            (Some(path), _) => Error::about(shown(path), error),
+        });
+        Ok(Self::Moves(chains?))
     }
 
     fn states(&self) -> Rows<'_, T> {
@@ -366,7 +379,7 @@ impl Monitor {
             log_x: false,
             legend: UPPER_RIGHT,
         };
-        let mut plots = vec![(beside(&args.out, "trace.svg"), trace.svg())];
+        let mut plots = vec![(beside(&args.out, TRACE), trace.svg())];
         if let Ok(draws) = Draws::new(&self.trace) {
             let lags = (self.trace[0].len() / 4).min(200);
             let points = draws.autocorrelation(lags).into_iter().enumerate();
@@ -386,7 +399,7 @@ impl Monitor {
                 log_x: false,
                 legend: UPPER_RIGHT,
             };
-            plots.push((beside(&args.out, "acf.svg"), autocorrelation.svg()));
+            plots.push((beside(&args.out, AUTOCORRELATION), autocorrelation.svg()));
         }
         plots
     }

@@ -62,25 +62,25 @@ fn reproduce<T: Number>(
             format!("{diverged} runs of chosen settings diverged and are left out of means");
         context.voice.warning(warning);
     }
-    let students = phase::students::<T>(plan.iterations, plan.held_out, context)?;
-    let sphere = spheres::Sphere::<T>::new(context)?;
-    let mut documents = vec![
-        ("results.csv".to_owned(), results::csv(&rows)),
-        ("table.md".to_owned(), format!("{}\n", markdown(&rows))),
-    ];
-    documents.extend(figures::all(&rows));
-    documents.extend([
-        ("phase.csv".to_owned(), results::csv(&students)),
-        ("phase.svg".to_owned(), phase::plot(&students).svg()),
-        ("sphere.svg".to_owned(), sphere.svg()?),
-        ("sphere_kl.svg".to_owned(), sphere.kl().svg()),
-    ]);
     let mut files =
         vec![shown(&directory.join("runs.csv")), shown(&directory.join("settings.json"))];
-    for (name, text) in documents {
+    let mut write = |name: &str, text: String| -> Result<()> {
         let path = directory.join(name);
         io::write_atomic(&path, |out| out.write_all(text.as_bytes()))?;
         files.push(shown(&path));
+        Ok(())
+    };
+    // What took long first, whatever becomes of the rest.
+    write("results.csv", results::csv(&rows))?;
+    write("table.md", format!("{}\n", markdown(&rows)))?;
+    for (name, svg) in figures::all(&rows) {
+        write(&name, svg)?;
     }
+    let students = phase::students::<T>(plan.iterations, plan.held_out, context)?;
+    write("phase.csv", results::csv(&students))?;
+    write("phase.svg", phase::plot(&students).svg())?;
+    let sphere = spheres::Sphere::<T>::new(context)?;
+    write("sphere.svg", sphere.svg()?)?;
+    write("sphere_kl.svg", sphere.kl().svg())?;
     Ok((rows, students, files))
 }

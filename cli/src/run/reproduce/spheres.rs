@@ -12,6 +12,7 @@ use gibbsite::{
     teacher::Teacher,
     train::{self, Estimator, NegativePhase, Optimiser, Regime, TrainOptions},
 };
+use plotters::style::RGBColor;
 use std::fmt::Write;
 
 const TEACHER: &str = "j2w-2.5";
@@ -38,18 +39,15 @@ type Vector = [f64; 3];
 /// The teacher, and students that learn in three ways.
 pub struct Sphere<T: Number> {
     teacher: Teacher<T>,
-    student: ReluEnergy<T>,
-    /// KL(teacher | model) against iteration.
+    /// The last of the students, unless training diverged.
+    student: Option<ReluEnergy<T>>,
+    /// KL(teacher | model) against iteration, up to where training diverged if it did.
     curves: Vec<Curve>,
     seed: u64,
 }
 
 impl<T: Number> Sphere<T> {
     pub fn new(context: Context) -> Result<Self> {
-        let seed = context.seed;
-        let teacher = Teacher::<T>::named(TEACHER, 3, seed)?;
-        let data = teacher.sample(POINTS, seed, 0)?;
-        let validation = teacher.sample(HELD_OUT, seed, 1)?;
         let common = TrainOptions {
             estimator: Estimator::MaximumLikelihood {
                 negative: NegativePhase::Bank { size: 10_000 },
@@ -59,7 +57,7 @@ impl<T: Number> Sphere<T> {
             evaluate_every: EVALUATE_EVERY,
             // Neurons that start small turn to where they are needed.
             initial_variance: 0.01,
-            seed,
+            seed: context.seed,
             isa: context.isa,
             backend: context.backend,
             ..TrainOptions::default()
@@ -68,23 +66,34 @@ impl<T: Number> Sphere<T> {
             TrainOptions { optimiser: Optimiser::Transport, weight_decay: 1e-4, ..common.clone() };
         let active = TrainOptions { learning_rate: Some(0.2), ..common.clone() };
         let lazy = TrainOptions { regime: Regime::F2, ..common };
-        let mut curves = Vec::new();
-        let mut students = Vec::new();
-        for (label, color, options) in [
+        let students = [
             ("f2: gradient descent of outer weights", ORANGE, lazy),
             ("f1: transport with birth and death", GREEN, transport),
             ("f1: gradient descent", BLUE, active),
-        ] {
+        ];
+        Self::trained(POINTS, &students, context.seed)
+    }
+
+    fn trained(n: usize, students: &[(&str, RGBColor, TrainOptions)], seed: u64) -> Result<Self> {
+        let teacher = Teacher::<T>::named(TEACHER, 3, seed)?;
+        let data = teacher.sample(n, seed, 0)?;
+        let validation = teacher.sample(HELD_OUT, seed, 1)?;
+        let (mut curves, mut student) = (Vec::new(), None);
+        for (label, color, options) in students {
             let mut points = Vec::new();
-            let trained =
-                train::fit(rows(&data)?, rows(&validation)?, &options, |record, model| {
-                    points.push((record.iteration as f64, teacher.kl_to(model, KL_POINTS, seed)?));
-                    Ok(())
-                })?;
-            curves.push(Curve { label: label.to_owned(), color, points, bars: Vec::new() });
-            students.push(trained.model);
+            let outcome = train::fit(rows(&data)?, rows(&validation)?, options, |record, model| {
+                points.push((record.iteration as f64, teacher.kl_to(model, KL_POINTS, seed)?));
+                Ok(())
+            });
+            student = match outcome {
+                Ok(trained) => Some(trained.model),
+                Err(error) if error.is_divergence() => None,
+                Err(error) => return Err(error.into()),
+            };
+            let end = if student.is_some() { "" } else { ", diverged" };
+            let label = format!("{label}{end}");
+            curves.push(Curve { label, color: *color, points, bars: Vec::new() });
         }
-        let student = students.pop().expect("three students");
         Ok(Self { teacher, student, curves, seed })
     }
 
@@ -106,9 +115,15 @@ impl<T: Number> Sphere<T> {
     /// Densities and neurons of the teacher and the student by gradient descent, as an SVG document.
     pub fn svg(&self) -> Result<String> {
         let Self { teacher, student, seed, .. } = self;
-        let kl = teacher.kl_to(student, 150_000, *seed)?;
         let axes = axes(teacher.model());
-        let views = [View::new(teacher.model(), &axes, *seed)?, View::new(student, &axes, *seed)?];
+        let mut views = vec![View::new(teacher.model(), &axes, *seed)?];
+        let outcome = match student {
+            None => "diverged".to_owned(),
+            Some(student) => {
+                views.push(View::new(student, &axes, *seed)?);
+                format!("KL {:.5}", teacher.kl_to(student, 150_000, *seed)?)
+            }
+        };
         let all = || views.iter().flat_map(|view| &view.cells).map(|cell| cell.density);
         let range = (all().fold(f64::INFINITY, f64::min), all().fold(0.0, f64::max));
         let mut svg = String::new();
@@ -122,10 +137,12 @@ impl<T: Number> Sphere<T> {
     );
         let titles = [
             format!("teacher {TEACHER}"),
-            format!("student: {NEURONS} neurons, n = {POINTS}, KL {kl:.5}"),
+            format!("student: {NEURONS} neurons, n = {POINTS}, {outcome}"),
         ];
-        for ((view, centre), title) in views.iter().zip(CENTRES).zip(titles) {
+        for (centre, title) in CENTRES.iter().zip(titles) {
             write(format!(r#"<text x="{centre}" y="62">{title}</text>"#));
+        }
+        for (view, centre) in views.iter().zip(CENTRES) {
             view.draw(centre, range, &mut write);
         }
         legend(range, &mut write);
@@ -291,4 +308,30 @@ fn cross(a: Vector, b: Vector) -> Vector {
 
 fn unit(a: Vector) -> Vector {
     a.map(|x| x / dot(a, a).sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_student_that_diverges_is_left_out_of_the_pictures() {
+        let options = |rate| TrainOptions {
+            neurons: 4,
+            iterations: 4,
+            evaluate_every: 2,
+            learning_rate: Some(rate),
+            ..TrainOptions::default()
+        };
+        for (rate, diverged) in [(0.1, false), (1e300, true)] {
+            let students = [("one", BLUE, options(0.1)), ("other", BLUE, options(rate))];
+            let sphere = Sphere::<f64>::trained(50, &students, 0).unwrap();
+            let svg = sphere.svg().unwrap();
+            assert_eq!(svg.contains("diverged"), diverged);
+            assert!(svg.trim_end().ends_with("</svg>") && !svg.contains("NaN"));
+            let svg = sphere.kl().svg();
+            assert_eq!(svg.matches("diverged").count(), usize::from(diverged));
+            assert!(svg.trim_end().ends_with("</svg>") && !svg.contains("NaN"));
+        }
+    }
 }

@@ -25,10 +25,14 @@ pub fn ksd<T: Number>(args: &KsdArgs, context: Context) -> Result<()> {
             problem.names.data
         )));
     }
-    let report =
+    let mut report =
         with_plots(args.plots.as_deref(), |plots| estimate(args, &problem, context, start, plots))?;
-    for warning in &report.warnings {
-        context.voice.warning(warning);
+    if let Some(draws @ ..FEW_DRAWS) = args.bootstrap {
+        let text = format!(
+            "{draws} draws make a coarse p-value, no smaller than {:.2}: take more --bootstrap",
+            1.0 / (1 + draws) as f64
+        );
+        context.voice.warn(&mut report.common.warnings, text);
     }
     let text = Text { report: &report, size: problem.size(), kernel: problem.kernel.to_string() };
     context.voice.result(&report, text)
@@ -46,15 +50,8 @@ fn estimate<T: Number>(
     let (voice, about) = (context.voice, |error| names.about(error));
     let ksd = with_progress(voice, "the pairs", |progress| gram.ksd(statistic, progress));
     let ksd = ksd.map_err(about)?;
-    let mut warnings = Vec::new();
     let mut test = None;
     if let Some(draws) = args.bootstrap {
-        if draws < FEW_DRAWS {
-            warnings.push(format!(
-                "{draws} draws make a coarse p-value, no smaller than {:.2}: take more --bootstrap",
-                1.0 / (1 + draws) as f64
-            ));
-        }
         let mut bootstrap = WildBootstrap::new(draws).seed(context.seed);
         if let Some(flip) = args.correlated {
             bootstrap = bootstrap.correlated(flip);
@@ -91,7 +88,6 @@ fn estimate<T: Number>(
         correlated: args.correlated,
         seed: context.seed,
         common: problem.common(context, start),
-        warnings,
         files,
     })
 }
@@ -117,7 +113,6 @@ struct Report {
     seed: u64,
     #[serde(flatten)]
     common: Common,
-    warnings: Vec<String>,
     files: Vec<String>,
 }
 

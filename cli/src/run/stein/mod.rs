@@ -8,7 +8,7 @@ pub use gram::gram;
 pub use ksd::ksd;
 pub use thin::thin;
 
-use super::{Context, check_dimension, in_directory, load_model, rows};
+use super::{Context, check_dimension, in_directory, load_model, read_points, rows};
 use crate::{
     Number,
     args::{Bandwidth, KernelArgs, KernelName, SteinInput},
@@ -38,6 +38,7 @@ struct Problem<T: Number> {
     gram: Gram<T>,
     kernel: Kernel,
     names: Names,
+    warnings: Vec<String>,
 }
 
 /// What was said about the kernel.
@@ -63,6 +64,7 @@ struct Common {
     threads: usize,
     dtype: &'static str,
     isa: &'static str,
+    warnings: Vec<String>,
 }
 
 /// Names for errors.
@@ -74,14 +76,15 @@ struct Names {
 impl<T: Number> Problem<T> {
     fn new(input: &SteinInput, args: &KernelArgs, context: Context) -> Result<Self> {
         check_flags(args)?;
-        let (data, scores, domain) = load::<T>(input, args.domain, context)?;
+        let mut warnings = Vec::new();
+        let (data, scores, domain) = load::<T>(input, args.domain, context, &mut warnings)?;
         let names = Names { data: shown(&input.data), scores: shown(source(input)) };
         let x = rows(&data)?;
         let (kernel, stein) = to_kernel(args, x, domain, &names)?;
         let gram = Gram::new(&stein, x, rows(&scores)?)
             .map_err(|error| names.about(error))?
             .with_isa(context.isa);
-        Ok(Self { data, gram, kernel, names })
+        Ok(Self { data, gram, kernel, names, warnings })
     }
 
     fn common(&self, context: Context, start: Instant) -> Common {
@@ -97,6 +100,7 @@ impl<T: Number> Problem<T> {
             threads: context.threads,
             dtype: context.dtype,
             isa: context.isa.name(),
+            warnings: self.warnings.clone(),
         }
     }
 
@@ -159,10 +163,12 @@ fn load<T: Number>(
     input: &SteinInput,
     asked: Option<Domain>,
     context: Context,
+    warnings: &mut Vec<String>,
 ) -> Result<(Matrix<T>, Matrix<T>, Domain)> {
+    let mut read = |path: &Path| read_points::<T>(path, context.voice, warnings);
     if let Some(path) = &input.density.scores {
-        let data: Matrix<T> = io::read_matrix(&input.data)?;
-        let scores: Matrix<T> = io::read_matrix(path)?;
+        let data = read(&input.data)?;
+        let scores = read(path)?;
         if (scores.rows, scores.cols) != (data.rows, data.cols) {
             return Err(Error::Usage(format!(
                 "{}: scores of shape {} x {} for points of shape {} x {} in {}",
@@ -187,7 +193,7 @@ fn load<T: Number>(
             shown(path)
         )));
     }
-    let data: Matrix<T> = io::read_matrix(&input.data)?;
+    let data = read(&input.data)?;
     check_dimension((&data, &input.data), (&model, path))?;
     let mut scores = vec![T::ZERO; data.data.len()];
     let out = RowsMut::new(&mut scores, data.rows, data.cols).map_err(gibbsite::Error::from)?;

@@ -1,7 +1,7 @@
 //! A training run as the program sees it: its evaluations with what the library does not record, its checkpoints, its bar.
 
 use super::{
-    KL_POINTS, NTK_POINTS, describe, ntk_drift,
+    KL_POINTS, NTK_POINTS, about, describe, ntk_drift,
     problem::Problem,
     summary::{Point, ToTeacher},
     to_teacher,
@@ -52,13 +52,23 @@ impl<'a, T: Number> Course<'a, T> {
             None => Training::new(train, validation, options),
             Some(checkpoint) => Training::resume(train, validation, options, checkpoint),
         };
-        let training = training.map_err(|error| match error {
-            gibbsite::Error::Checkpoint(_) => Error::about("--resume", error),
-            error => Error::about(&problem.name, error),
+        let training = training.map_err(|error| match (&error, checkpoint) {
+            // Parameters: the data were looked at when they were read.
+            (gibbsite::Error::NonFinite { .. }, Some(_)) => Error::about("--resume", error),
+            (gibbsite::Error::NonFinite { .. }, None) => Error::about("--initial-variance", error),
+            _ => about(&problem.name, error),
         })?;
+        if let Some(last) = training.history().last()
+            && last.iteration > options.iterations
+        {
+            let (wanted, reached) = (options.iterations, last.iteration);
+            return Err(Error::Usage(format!(
+                "--iterations {wanted}: the checkpoint is at iteration {reached} already"
+            )));
+        }
         let history = checkpoint.map_or(Ok(Vec::new()), |kept| points(&training, kept, problem))?;
         Ok(Self {
-            first: training.initial_model()?,
+            first: training.initial_model().map_err(|error| about(&problem.name, error))?,
             training,
             before: history.last().map_or(0.0, |point: &Point| point.seconds),
             history,

@@ -73,7 +73,9 @@ fn train_and_write<T: Number>(
     let resumed_from = course.history.last().map(|point| point.record.iteration);
     let keep = Keep {
         path: args.out.join(CHECKPOINT),
-        every: Duration::from_secs_f64(args.interruption.checkpoint_every),
+        // What no clock will reach is never.
+        every: Duration::try_from_secs_f64(args.interruption.checkpoint_every)
+            .unwrap_or(Duration::MAX),
     };
     let outcome = course.run(seed, &keep, &mut progress);
     let training_seconds = course.seconds();
@@ -99,7 +101,7 @@ fn train_and_write<T: Number>(
                 format!("the best iterate before, {iteration}, and the history are in {out}");
             return Err(Error::Diverged { error, kept });
         }
-        (Err(Error::Library(error)), _) => return Err(Error::about(&problem.name, error)),
+        (Err(Error::Library(error)), _) => return Err(about(&problem.name, error)),
         (Err(error), _) => return Err(error),
     };
     progress.note(format_args!("evaluating the chosen iterate, {}", best.iteration));
@@ -119,18 +121,18 @@ fn train_and_write<T: Number>(
     let images = args.image.map(|size| Ok::<_, Error>((size, samples(model, &log_z, seed)?)));
     let images = images.transpose()?;
     drop(progress);
-    let mut warnings = Vec::new();
+    let mut warnings = problem.warnings.clone();
     for (ess, what) in [
         (log_z.ess, "log Z, the cross-entropies and samples are"),
         (best.ess, "the choice of the iterate by validation is"),
     ] {
         if ess < LEAST_ESS {
-            let warning = format!("an effective sample size of only {ess:.0}: {what} unreliable");
-            voice.warning(&warning);
-            warnings.push(warning);
+            let text = format!("an effective sample size of only {ess:.0}: {what} unreliable");
+            voice.warn(&mut warnings, text);
         }
     }
     let chosen = history.iter().find(|point| point.record == *best);
+    let iterations = history.last().map_or(0, |point| point.record.iteration);
     let results = results(model, best, of_teacher(&problem.validation)?, images);
     let files = results.files(&args.out).iter().map(|path| shown(path)).collect();
     let summary = Summary {
@@ -145,7 +147,8 @@ fn train_and_write<T: Number>(
         neurons: model.neurons(),
         bias: model.bias().is_some(),
         base_scale: model.base_scale().map(Into::into),
-        iterations: options.iterations,
+        iterations,
+        stopped_early: iterations < options.iterations,
         resumed_from,
         best_iteration: best.iteration,
         seconds: start.elapsed().as_secs_f64(),
@@ -178,6 +181,19 @@ fn train_and_write<T: Number>(
     results.write(&args.out)?;
     summary.write(&args.out)?;
     Ok(summary)
+}
+
+/// An error of the library, put down to what the user can change.
+fn about(data: &str, error: gibbsite::Error) -> Error {
+    let culprit = match &error {
+        gibbsite::Error::Checkpoint(_) => "--resume",
+        gibbsite::Error::Parameter { what: "bandwidth", .. } => "--bandwidth",
+        gibbsite::Error::Parameter { what: "noise", .. } => "--noise",
+        gibbsite::Error::Parameter { what: "base scale", .. } => "--base-scale",
+        gibbsite::Error::Parameter { what: "number of points", .. } => "--statistic u",
+        _ => data,
+    };
+    Error::about(culprit, error)
 }
 
 fn options(args: &TrainArgs, context: Context) -> Result<TrainOptions> {
@@ -231,6 +247,9 @@ fn estimator(args: &TrainArgs) -> Result<Estimator> {
         }
     }
     let sphere = args.domain == gibbsite::Domain::Sphere;
+    if sphere && flags.negative == Negative::Jarzynski {
+        return Err(Error::Usage("--negative jarzynski: needs --domain euclidean".to_owned()));
+    }
     match args.estimator {
         EstimatorName::F1sd if !sphere => {
             return Err(Error::Usage("--estimator f1sd: needs --domain sphere".to_owned()));

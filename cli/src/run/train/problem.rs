@@ -4,8 +4,9 @@ use crate::{
     Number,
     args::{BuiltIn, MAX_COUNT, TrainArgs},
     error::{Error, Result},
-    io::{self, Matrix},
+    io::Matrix,
     report::{Voice, shown},
+    run::read_points,
     sphere,
 };
 use gibbsite::{Domain, random::Stream, teacher::Teacher};
@@ -18,6 +19,7 @@ pub struct Problem<T: Number> {
     pub validation: Matrix<T>,
     pub test: Matrix<T>,
     pub teacher: Option<Teacher<T>>,
+    pub warnings: Vec<String>,
 }
 
 /// Validation and test points drawn from a teacher.
@@ -54,11 +56,13 @@ impl<T: Number> Problem<T> {
             validation: draw(HELD_OUT, 1)?,
             test: draw(HELD_OUT, 2)?,
             teacher: Some(teacher),
+            warnings: Vec::new(),
         })
     }
 
     fn from_file(path: &Path, args: &TrainArgs, seed: u64, voice: Voice) -> Result<Self> {
-        let mut data: Matrix<T> = io::read_matrix(path)?;
+        let mut warnings = Vec::new();
+        let mut data: Matrix<T> = read_points(path, voice, &mut warnings)?;
         let bad = |problem: String| Error::Usage(format!("{}: {problem}", shown(path)));
         let not_finite = |&x: &T| !x.into().is_finite();
         if let Some(i) = data.data.iter().position(not_finite) {
@@ -100,6 +104,7 @@ impl<T: Number> Problem<T> {
             validation: pick(&order[train..train + validation]),
             test: pick(&order[train + validation..]),
             teacher: None,
+            warnings,
         })
     }
 }

@@ -53,7 +53,10 @@ pub struct Summary {
     pub neurons: usize,
     pub bias: bool,
     pub base_scale: Option<f64>,
+    /// Those done.
     pub iterations: usize,
+    /// Whether patience ended the run before `--iterations`.
+    pub stopped_early: bool,
     /// Where a run that was interrupted went on.
     pub resumed_from: Option<usize>,
     pub best_iteration: usize,
@@ -98,7 +101,11 @@ impl fmt::Display for Summary {
             facts.add("base measure", format_args!("Gaussian of scale {scale:.4}"));
         }
         let improving = 20 * self.best_iteration >= 19 * self.iterations;
-        let hint = if improving { "; still improving, try more --iterations" } else { "" };
+        let hint = match self.stopped_early {
+            true => "; --patience ended the run",
+            false if improving => "; still improving, try more --iterations",
+            false => "",
+        };
         facts.add(
             "iterate",
             format_args!(
