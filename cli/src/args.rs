@@ -648,7 +648,8 @@ pub struct OwnData {
 #[command(next_help_heading = "Interruption")]
 pub struct Interruption {
     /// Go on from checkpoint.safetensors in --out, which a run with the same data and flags left there; --iterations
-    /// and --patience may differ. The result has the bits of a run in one go
+    /// and --patience may differ. The result has the bits of a run in one go, if every part but the last ended at a
+    /// multiple of --evaluate-every
     #[arg(long)]
     pub resume: bool,
     /// Seconds between checkpoints, which are taken at evaluations; there is one at the end in any case

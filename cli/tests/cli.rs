@@ -726,6 +726,17 @@ fn results(out: &Path) -> (Vec<u8>, Vec<f64>, Value) {
     (fs::read(out.join("model.safetensors")).unwrap(), history.collect(), summary)
 }
 
+/// Every coordinate has a critic of its own, but no name in the header of the checkpoint.
+#[test]
+fn runs_in_many_dimensions_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    for (iterations, more) in [("1", &[][..]), ("2", &["--resume"])] {
+        let run = ["train", "--estimator", "f1sd", "--critic", "network", "--dim", "100"];
+        let size = ["--n", "20", "--neurons", "3", "--iterations", iterations];
+        succeed(dir.path(), &[&run[..], &size, more].concat());
+    }
+}
+
 #[test]
 fn a_run_that_was_interrupted_goes_on_to_the_same_bits() {
     let dir = tempfile::tempdir().unwrap();
