@@ -162,11 +162,12 @@ impl fmt::Display for Case {
         write!(
             f,
             "n={n} d={d} m={m} bias={bias} weighted={weighted} pad={pad}, {:?}, {:?} values of \
-             seed {:#x} (GIBBSITE_TEST_SEED={})",
+             seed {:#x} (GIBBSITE_TEST_SEED={} GIBBSITE_TEST_EFFORT={})",
             self.place,
             self.class,
             self.seed,
-            run_seed()
+            run_seed(),
+            format!("{:?}", effort()).to_lowercase(),
         )
     }
 }
