@@ -1,7 +1,8 @@
 //! Kernels allocate nothing after set-up, chains under a ReLU energy nothing per step, and training by a Stein kernel nothing of its Gram
-//! matrix's size. In a program of its own, without threads, since the
-//! allocator counts for the whole process.
+//! matrix's size. In a program of its own, since the allocator is the
+//! program's; it counts for each thread.
 
+use allocation_counter::measure;
 use gibbsite::{
     Isa, Real, ReluEnergy, Rows, RowsMut,
     random::Stream,
@@ -11,31 +12,19 @@ use gibbsite::{
 };
 use gibbsite_kernels::{
     Scratch,
-    chain::{self, ReluTarget, Space},
+    chain::{self, ReluTarget, Rule, Space},
     elementary, noise,
     relu::{self, Gate, Panel},
     rowwise,
     stein::{self, Base, Block, Kernel, Points, Quantity, Radial, Signs},
 };
-use peak_alloc::PeakAlloc;
-
-#[global_allocator]
-static ALLOCATOR: PeakAlloc = PeakAlloc;
-
-/// Most bytes that were allocated at once during `f`.
-fn peak(f: impl FnOnce()) -> usize {
-    let before = ALLOCATOR.current_usage();
-    ALLOCATOR.reset_peak_usage();
-    f();
-    ALLOCATOR.peak_usage() - before
-}
 
 /// Asserts that every call after the first allocates nothing.
 fn frugal(name: &str, mut call: impl FnMut(&mut Scratch)) {
     let mut scratch = Scratch::default();
     call(&mut scratch);
-    let bytes = peak(|| (0..3).for_each(|_| call(&mut scratch)));
-    assert_eq!(bytes, 0, "{name} allocates {bytes} bytes");
+    let calls = measure(|| (0..3).for_each(|_| call(&mut scratch))).count_total;
+    assert_eq!(calls, 0, "{name} allocates");
 }
 
 fn normals<T: Real>(len: usize, stream: u64) -> Vec<T> {
@@ -82,8 +71,36 @@ fn kernels<T: Real>(isa: Isa) {
     frugal("ln", |_| elementary::ln(isa, &from, &mut to));
     frugal("exp", |_| elementary::exp(isa, &from, &mut to));
     frugal("sin_cos_pi", |_| elementary::sin_cos_pi(isa, &from, &mut to, &mut more));
+    frugal("angle", |_| elementary::angle(isa, &from, &to, &mut more));
+    frugal("gate_column", |_| {
+        relu::gate_column(isa, one, &mut to, &mut more, &mut energy);
+    });
     let mut streams = noise::Streams::<T>::range(0, 0, n);
+    let mut words = vec![0; 5 * n];
+    frugal("words", |_| noise::words(isa, &mut streams, n, &mut words));
     frugal("normals", |_| noise::normals(isa, &mut streams, score.reborrow()));
+
+    let mut velocity = normals::<T>(n * d, 10);
+    let mut moving = chain::Moving {
+        x: score.reborrow(),
+        score: v,
+        velocity: RowsMut::new(&mut velocity, n, d).unwrap(),
+        energy: &mut to,
+        streams: &mut streams,
+    };
+    let (step, scale) = (T::from_f64(0.1), vec![one; d]);
+    for (rule, space) in [
+        (Rule::Unadjusted { step, noise: one, bounds: Some((-one, one)) }, Space::Flat),
+        (Rule::Hamiltonian { step, drifts: 1 }, Space::Sphere),
+        (Rule::Baoab { step, keep: step }, Space::Flat),
+    ] {
+        frugal("advance", |scratch| {
+            chain::advance(isa, rule, space, &scale, 0, &mut moving, scratch);
+        });
+        frugal("settle", |scratch| {
+            chain::settle(isa, rule, space, &scale, &mut more, &mut moving, scratch);
+        });
+    }
 
     let points = Points::new(x, v).unwrap();
     let base = Base::Radial(Radial::Imq { offset: one, exponent: T::from_f64(-0.5) });
@@ -94,9 +111,9 @@ fn kernels<T: Real>(isa: Isa) {
         stein::sums(isa, kernel, block(), &mut rows, &mut cols, scratch);
     });
     let signs = Signs::try_positive(n, 70).unwrap();
-    let mut draws = vec![0.0; 70];
+    let mut draws = vec![0.0; 2 * 70];
     frugal("signed_sums", |scratch| {
-        stein::signed_sums(isa, &[kernel], block(), &signs, &mut draws, scratch);
+        stein::signed_sums(isa, &[kernel; 2], block(), &signs, &mut draws, scratch);
     });
     frugal("product", |scratch| {
         stein::product(isa, kernel, block(), v, score.reborrow(), scratch);
@@ -107,7 +124,7 @@ fn kernels<T: Real>(isa: Isa) {
     frugal("pairs", |_| stein::pairs(isa, kernel, &points, &points, &mut energy));
 }
 
-/// What a run of chains under a ReLU energy takes does not grow with its steps.
+/// How often a run of chains under a ReLU energy allocates does not grow with its steps.
 fn chains<T: Real>() {
     let (d, m) = (5, 60);
     let theta = normals::<T>(m * d, 0);
@@ -116,13 +133,14 @@ fn chains<T: Real>() {
     for sampler in [Sampler::ula(0.01), Sampler::mala(0.1), Sampler::hmc(0.1, 3)] {
         let mut chains = sampler.chains(100).build(&model).unwrap();
         let mut run = |steps| {
-            peak(|| {
+            let allocated = measure(|| {
                 chains.run(&model, steps).unwrap();
-            })
+            });
+            allocated.count_total
         };
         run(1);
         let (few, many) = (run(2), run(50));
-        assert_eq!(few, many, "bytes for 2 and for 50 steps");
+        assert_eq!(few, many, "allocations in 2 and in 50 steps");
     }
 }
 
@@ -139,7 +157,7 @@ fn training() {
         iterations: 1,
         ..TrainOptions::default()
     };
-    let bytes = peak(|| drop(fit(x, x, &options, |_, _| Ok(())).unwrap()));
+    let bytes = measure(|| drop(fit(x, x, &options, |_, _| Ok(())).unwrap())).bytes_max as usize;
     // 50,000 draws of the base stand behind log Z.
     let (log_z, gram) = (50_000 * (2 * d + 6) * size_of::<f64>(), n * n * size_of::<f64>());
     assert!(bytes < log_z + 40 * n * d * size_of::<f64>() && bytes < gram / 4, "{bytes} bytes");

@@ -279,7 +279,9 @@ mod environment {
         unsafe { std::arch::asm!("ldmxcsr [{}]", in(reg) &control) };
     }
 
-    fn kernels<T: Real>() {
+    /// For each value that a kernel gives on a level whether it is NaN.
+    fn kernels<T: Real>() -> Vec<(&'static str, Isa, bool)> {
+        let mut nans = Vec::new();
         for entry in entries::<T>() {
             for (n, d, m) in [(5, 3, 7), (26, 9, 13), (130, 2, 5)] {
                 let shape = Shape { n, d, m, bias: true, weighted: n == 5, pad: 1 };
@@ -297,18 +299,19 @@ mod environment {
                     let arrays = (entry.outputs)(shape);
                     let mut outputs: Vec<Vec<T>> =
                         arrays.iter().map(|array| values(9, array.len())).collect();
-                    let mut outputs: Vec<&mut [T]> =
+                    let mut slices: Vec<&mut [T]> =
                         outputs.iter_mut().map(Vec::as_mut_slice).collect();
-                    let call = Call { shape, inputs: &inputs, outputs: &mut outputs };
+                    let call = Call { shape, inputs: &inputs, outputs: &mut slices };
                     (entry.run)(isa, call, &mut Scratch::default());
+                    let values = outputs.iter().flatten();
+                    nans.extend(values.map(|value| (entry.name, isa, value.to_f64().is_nan())));
                 }
             }
         }
+        nans
     }
 
     fn everything() {
-        kernels::<f32>();
-        kernels::<f64>();
         for sampler in samplers() {
             let mut chains = sampler.chains(60).build(&Fragile::sound()).unwrap();
             chains.warm_up(&Fragile::sound(), 20).unwrap();
@@ -329,8 +332,13 @@ mod environment {
     fn foreign_modes_of_the_floating_point_unit_do_no_harm() {
         if let Ok(modes) = env::var(MODES) {
             let modes = modes.parse().unwrap();
+            let sound = [kernels::<f32>(), kernels::<f64>()];
             set_modes(modes);
             assert_eq!(fp_env_ok(), modes == 0, "MXCSR modes {modes:#x}");
+            let foreign = [kernels::<f32>(), kernels::<f64>()];
+            for (before, (name, isa, nan)) in sound.iter().flatten().zip(foreign.iter().flatten()) {
+                assert!(before.2 || !nan, "{name} on {isa} gives NaN under MXCSR modes {modes:#x}");
+            }
             return everything();
         }
         let name = "environment::foreign_modes_of_the_floating_point_unit_do_no_harm";

@@ -2,7 +2,8 @@
 //!
 //! The build script finds OpenBLAS, BLIS or MKL by pkg-config, in this order, or Accelerate on Apple's systems.
 //! `GIBBSITE_BLAS` in the environment of the build names one of them (`openblas`, `blis`, `mkl`, `accelerate`), and
-//! `GIBBSITE_BLAS_DIR` the directory that holds it if pkg-config does not know. Integers are of 32 bits.
+//! `GIBBSITE_BLAS_DIR` the directory that holds it if pkg-config does not know. Integers are of 32 bits; on x86-64 and
+//! aarch64 a library that takes others is told by a call.
 //!
 //! # Threads
 //!
@@ -11,7 +12,9 @@
 //! is a matter of the calling thread, and other threads see no change. Those of OpenBLAS and BLIS are
 //! process-wide: other parts of the program that call the library at the same time get one thread too. When the
 //! last [`OneThread`] ends, the library has the number back that it had before the first. A number that the program sets in
-//! between is lost: it should be set before or after. BLIS's numbers for single loops (`BLIS_JC_NT` and the like)
+//! between is lost: it should be set before or after. An OpenBLAS that was built with OpenMP sets OpenMP's number with its own,
+//! for all loops of a thread, and each thread has one: the thread on which the last [`OneThread`] ends has the number back,
+//! others that had one keep 1. BLIS's numbers for single loops (`BLIS_JC_NT` and the like)
 //! take precedence over this, and Accelerate has no such setting (`VECLIB_MAXIMUM_THREADS=1` is one).
 //!
 //! Several threads call the library at the same time. All these libraries allow it, but an OpenBLAS without threads of its
@@ -21,9 +24,10 @@
 
 use crate::{Real, Rows, RowsMut};
 use std::{
+    cell::RefCell,
     ffi::c_int,
     marker::PhantomData,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 /// The library that is linked: `"openblas"`, `"blis"`, `"mkl"` or `"accelerate"`.
@@ -89,6 +93,8 @@ unsafe extern "C" {
         c: *mut f64,
         ldc: c_int,
     );
+    /// Its integers are of 32 or 64 bits.
+    fn cblas_dasum(n: i64, x: *const f64, incx: i64) -> f64;
 }
 
 /// `CblasRowMajor`, `CblasNoTrans`, `CblasTrans`.
@@ -111,25 +117,62 @@ pub fn fits<T>(rows: Rows<'_, T>) -> bool {
     [rows.rows(), rows.cols(), rows.stride()].iter().all(|&size| c_int::try_from(size).is_ok())
 }
 
+/// Whether the library's integers are those declared, as the length of a sum shows that is 2 in its lower half and negative as a whole.
+fn has_32_bit_integers() -> bool {
+    if !cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
+        return true;
+    }
+    let values = [1.0, 1.0];
+    // SAFETY: both architectures pass the integers in whole registers, of which a function that takes 32 bits ignores the upper
+    // half: it sees 2, and reads the two values. One that takes 64 bits sees a negative length, for which BLAS
+    // reads nothing and gives 0.
+    unsafe { cblas_dasum(!0 << 32 | 2, values.as_ptr(), 1) == 2.0 }
+}
+
 /// Holds the library to one thread while it lives, and computes products.
 #[derive(Debug)]
 pub struct OneThread {
-    before: library::Count,
     /// The number may be a matter of the thread.
     not_send: PhantomData<*const ()>,
 }
 
-/// All that live, and the number of threads before the first of them.
+/// How many live, and the number of threads before the first of them.
 struct Living {
     count: usize,
     before: library::Count,
 }
 
-static LIVING: Mutex<Living> = Mutex::new(Living { count: 0, before: library::ONE });
+impl Living {
+    const NONE: Self = Self { count: 0, before: library::ONE };
 
-fn living() -> MutexGuard<'static, Living> {
-    // Nothing between lock and unlock panics.
-    LIVING.lock().unwrap_or_else(PoisonError::into_inner)
+    fn enter(&mut self) {
+        // Every time: OpenMP below OpenBLAS has a number for each thread.
+        let before = library::set_threads(library::ONE);
+        if self.count == 0 {
+            self.before = before;
+        }
+        self.count += 1;
+    }
+
+    fn leave(&mut self) {
+        self.count -= 1;
+        if self.count == 0 {
+            library::set_threads(self.before);
+        }
+    }
+}
+
+/// Those of the thread, where the number is a matter of the thread, else of the process.
+fn living(change: fn(&mut Living)) {
+    static OF_PROCESS: Mutex<Living> = Mutex::new(Living::NONE);
+    thread_local! {
+        static OF_THREAD: RefCell<Living> = const { RefCell::new(Living::NONE) };
+    }
+    match library::PER_THREAD {
+        true => OF_THREAD.with_borrow_mut(change),
+        // Nothing between lock and unlock panics.
+        false => change(&mut OF_PROCESS.lock().unwrap_or_else(PoisonError::into_inner)),
+    }
 }
 
 impl OneThread {
@@ -139,24 +182,13 @@ impl OneThread {
     /// If the library takes integers of 64 bits.
     pub fn enter() -> Self {
         static INTEGERS: OnceLock<bool> = OnceLock::new();
-        let known = *INTEGERS.get_or_init(library::has_32_bit_integers);
+        let known = *INTEGERS.get_or_init(has_32_bit_integers);
         assert!(
             known,
             "the BLAS library {LIBRARY} has 64-bit integers: link one with 32-bit integers"
         );
-        let before = if library::PER_THREAD {
-            library::set_threads(library::ONE)
-        } else {
-            let mut living = living();
-            // On every thread: OpenMP below OpenBLAS has numbers of its own for each.
-            let before = library::set_threads(library::ONE);
-            if living.count == 0 {
-                living.before = before;
-            }
-            living.count += 1;
-            living.before
-        };
-        Self { before, not_send: PhantomData }
+        living(Living::enter);
+        Self { not_send: PhantomData }
     }
 
     /// `C ← C + A Bᵀ`: `a` is p×k, `b` is q×k, `c` is p×q.
@@ -182,15 +214,7 @@ impl OneThread {
 
 impl Drop for OneThread {
     fn drop(&mut self) {
-        if library::PER_THREAD {
-            library::set_threads(self.before);
-            return;
-        }
-        let mut living = living();
-        living.count -= 1;
-        if living.count == 0 {
-            library::set_threads(living.before);
-        }
+        living(Living::leave);
     }
 }
 
@@ -202,7 +226,7 @@ fn gemm<T: Real>(
     c: &mut RowsMut<'_, T>,
 ) {
     let (m, n) = (c.rows(), c.cols());
-    if m * n * k == 0 {
+    if [m, n, k].contains(&0) {
         return;
     }
     assert!(fits(a) && fits(b) && fits(c.as_rows()), "sizes beyond the library's integers");
@@ -264,10 +288,6 @@ mod library {
         let config = unsafe { CStr::from_ptr(openblas_get_config()) };
         Some(config.to_string_lossy().trim().to_owned())
     }
-
-    pub fn has_32_bit_integers() -> bool {
-        !version().is_some_and(|config| config.contains("USE64BITINT"))
-    }
 }
 
 #[cfg(gibbsite_blas = "blis")]
@@ -283,7 +303,6 @@ mod library {
         safe fn bli_thread_get_num_threads() -> isize;
         safe fn bli_thread_set_num_threads(threads: isize);
         safe fn bli_info_get_version_str() -> *const c_char;
-        safe fn bli_info_get_blas_int_type_size() -> isize;
     }
 
     pub fn threads() -> Option<usize> {
@@ -303,18 +322,11 @@ mod library {
         let version = unsafe { CStr::from_ptr(bli_info_get_version_str()) };
         Some(format!("BLIS {}", version.to_string_lossy().trim()))
     }
-
-    pub fn has_32_bit_integers() -> bool {
-        bli_info_get_blas_int_type_size() == 32
-    }
 }
 
 #[cfg(gibbsite_blas = "mkl")]
 mod library {
-    use std::{
-        env,
-        ffi::{CStr, c_char, c_int},
-    };
+    use std::ffi::{CStr, c_char, c_int};
 
     pub type Count = c_int;
     pub const ONE: Count = 1;
@@ -342,11 +354,6 @@ mod library {
         let version = CStr::from_bytes_until_nul(&buffer).ok()?;
         Some(version.to_string_lossy().trim().to_owned())
     }
-
-    /// The library that has all interfaces chooses by this variable.
-    pub fn has_32_bit_integers() -> bool {
-        !env::var("MKL_INTERFACE_LAYER").is_ok_and(|layer| layer.to_uppercase().contains("ILP64"))
-    }
 }
 
 #[cfg(gibbsite_blas = "accelerate")]
@@ -363,10 +370,5 @@ mod library {
 
     pub fn version() -> Option<String> {
         None
-    }
-
-    /// Those with 64 bits have other names.
-    pub fn has_32_bit_integers() -> bool {
-        true
     }
 }

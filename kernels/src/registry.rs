@@ -548,7 +548,9 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
         Entry {
             name: "stein.sums",
             inputs: stein_inputs,
-            outputs: |shape| vec![vector("row_sums", shape.n), vector("col_sums", shape.m)],
+            outputs: |shape| {
+                vec![numbers::<T>("row_sums", shape.n), numbers::<T>("col_sums", shape.m)]
+            },
             run: |isa, call, scratch| {
                 let (x, y) = stein_points(imq(-0.5), call.shape, call.inputs);
                 let kernel = stein_kernel(imq(-0.5), call.shape);
@@ -610,20 +612,20 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
         Entry {
             name: "stein.signed_sums",
             inputs: stein_inputs,
-            outputs: |shape| vec![vector("sums", bases::<f64>().len() * draws(shape))],
+            outputs: |shape| vec![numbers::<T>("sums", bases::<f64>().len() * draws(shape))],
             run: |isa, call, scratch| {
                 let (x, y) = stein_points(imq(-0.5), call.shape, call.inputs);
                 let kernels = bases().map(|base| stein_kernel(base, call.shape));
-                let mut sums = vec![0.0; call.outputs[0].len()];
                 let signs = signs(call.shape);
+                let mut sums = vec![0.0; bases::<f64>().len() * signs.draws()];
                 for block in cut(&x, &y) {
                     stein::signed_sums(isa, &kernels, block, &signs, &mut sums, scratch);
                 }
                 copy_numbers(&sums, call.outputs[0]);
             },
             reference: |call| {
-                let mut sums = vec![0.0; call.outputs[0].len()];
                 let signs = signs(call.shape);
+                let mut sums = vec![0.0; bases::<f64>().len() * signs.draws()];
                 for (base, sums) in bases().into_iter().zip(sums.chunks_exact_mut(signs.draws())) {
                     for_stein_tiles(base, &call, |start, tile| {
                         stein::reference::signed_sums(tile, start, &signs, sums);
@@ -826,8 +828,19 @@ fn signs(shape: Shape) -> Signs {
     signs
 }
 
+/// Room for `f64` numbers: for narrower types a second row holds what the first rounds off.
+fn numbers<T: Real>(name: &'static str, len: usize) -> Array {
+    Array { rows: 64 / T::WIDTH as usize, ..vector(name, len) }
+}
+
 fn copy_numbers<T: Real>(from: &[f64], to: &mut [T]) {
-    to.iter_mut().zip(from).for_each(|(to, &from)| *to = T::from_f64(from));
+    let (high, low) = to.split_at_mut(from.len());
+    for (high, &from) in high.iter_mut().zip(from) {
+        *high = T::from_f64(from);
+    }
+    for ((low, high), &from) in low.iter_mut().zip(high).zip(from) {
+        *low = T::from_f64(from - high.to_f64());
+    }
 }
 
 /// Seed of the streams of all calls.

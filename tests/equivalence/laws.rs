@@ -11,7 +11,7 @@ use gibbsite_kernels::registry::{Array, Entry, Shape};
 const PREACTIVATED: [&str; 4] = ["x", "theta", "b", "z"];
 
 /// Arrays in which, taken together, the outputs are linear.
-const LINEAR: [&str; 5] = ["w", "r", "weight", "value", "gate_sum"];
+const LINEAR: [&str; 6] = ["w", "r", "v", "weight", "value", "gate_sum"];
 
 /// A dimension along which a kernel treats every item by itself.
 #[derive(Clone, Copy)]
@@ -155,12 +155,14 @@ pub fn selection<T: Float>(entry: Entry<T>) -> Result<(), String> {
 /// Outer weights times a power of two give outputs times that power.
 pub fn scaling<T: Float>(entry: Entry<T>) -> Result<(), String> {
     let mut rng = Rng::of(&format!("scaling/{}/{}", entry.name, T::NAME));
+    let mut any_scaled = false;
     problems(&entry, &mut rng, |rng, shape, inputs| {
         let arrays = (entry.inputs)(shape);
         let is_scaled = |array: &Array| LINEAR.contains(&array.name);
         if !arrays.iter().any(is_scaled) {
             return Ok(());
         }
+        any_scaled = true;
         // Far from overflow, and from underflow as well: inputs are multiples of 2^-23.
         let factor = T::from_f64(2.0_f64.powi(rng.below(41) as i32 - 20));
         let scale = |data: &mut Vec<T>| data.iter_mut().for_each(|value| *value = *value * factor);
@@ -177,7 +179,11 @@ pub fn scaling<T: Float>(entry: Entry<T>) -> Result<(), String> {
             }
         }
         Ok(())
-    })
+    })?;
+    match any_scaled {
+        true => Ok(()),
+        false => Err(format!("{}: no array of {LINEAR:?} to scale", entry.name)),
+    }
 }
 
 /// A NaN or an infinity in one item changes the outputs of that item only; a NaN that enters

@@ -15,7 +15,7 @@
 //!
 //! Environment: `GIBBSITE_ISA` caps the levels; `GIBBSITE_REQUIRE_ISA=avx512,avx2` fails where
 //! one of them is missing; `GIBBSITE_TEST_EFFORT` is `small` (emulators), `normal` or `large`;
-//! `GIBBSITE_TEST_SEED` repeats a run whose failure printed it.
+//! `GIBBSITE_TEST_SEED` repeats a run whose failure printed it, with the effort that it printed.
 
 mod cases;
 mod compare;

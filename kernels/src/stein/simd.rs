@@ -14,7 +14,7 @@ use std::{f64::consts::FRAC_1_PI, ops::Range};
 
 /// What is to be done with a block.
 pub struct Work<'a, T> {
-    /// One, but for sums with signs.
+    /// One, but for sums with signs [`AT_ONCE`] at most.
     pub kernels: &'a [SteinKernel<T>],
     pub block: Block<'a, T>,
     pub what: What<'a, T>,
@@ -89,11 +89,14 @@ impl<T: Real> Work<'_, T> {
     fn with<L: Lanes<T>, const F: u8, const A: usize, const R: usize>(self, simd: L) {
         let Self { kernels, block, mut what, scratch } = self;
         let trace = block.rows.0.trace;
-        let others: Vec<_> =
-            kernels[1..].iter().map(|&kernel| profile(simd, kernel, trace)).collect();
-        let profile = profile(simd, kernels[0], trace);
+        let first = profile(simd, kernels[0], trace);
+        let mut others = [first; AT_ONCE - 1];
+        for (other, &kernel) in others.iter_mut().zip(&kernels[1..]) {
+            *other = profile(simd, kernel, trace);
+        }
+        let others = &others[..kernels.len() - 1];
         let (rows, cols) = (block.rows.0, block.cols.0);
-        let pairs = Pairs { profile, others: &others, rows, cols };
+        let pairs = Pairs { profile: first, others, rows, cols };
         if let What::Pairs(out) = what {
             return pairs.each::<L, F, A>(simd, out);
         }
@@ -138,6 +141,9 @@ impl<T: Real> Work<'_, T> {
         }
     }
 }
+
+/// Kernels whose constants are held at a time.
+pub const AT_ONCE: usize = 16;
 
 /// Bytes of a row of the matrices that tiles are multiplied with, at a time: two cache lines.
 const CHUNK: usize = 128;
