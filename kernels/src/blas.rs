@@ -117,7 +117,8 @@ pub fn fits<T>(rows: Rows<'_, T>) -> bool {
     [rows.rows(), rows.cols(), rows.stride()].iter().all(|&size| c_int::try_from(size).is_ok())
 }
 
-/// Whether the library's integers are those declared, as the length of a sum shows that is 2 in its lower half and negative as a whole.
+/// Whether the library's integers are those declared: shown by the length of a sum that is 2 in its lower half and negative as
+/// a whole. Taken for granted where functions may rely on the upper half.
 fn has_32_bit_integers() -> bool {
     if !cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
         return true;
@@ -236,7 +237,7 @@ fn gemm<T: Real>(
     // and whole rows of `cols <= stride` of them; the callers have checked that op(A) is m×k, op(B) is k×n and C is m×n. So
     // the function reads inside a and b and writes inside c, which is borrowed mutably and so overlaps neither.
     // No size is 0, and all are below 2^31, so the conversions are exact and leading dimensions are at
-    // least the rows' lengths, as CBLAS demands. `enter` has checked that its integers are those declared. The library may be called from
+    // least the rows' lengths, as CBLAS demands. `enter` has checked that its integers are those declared, where it can. The library may be called from
     // several threads.
     unsafe {
         T::GEMM(
