@@ -274,6 +274,15 @@ fn mean_and_variance(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     (mean, squares / (count - 1.0))
 }
 
+/// What chi-square of `k` degrees of freedom over `k` exceeds with a probability of 0.001 (E. B. Wilson and M. M. Hilferty, "The
+/// distribution of chi-square", PNAS 17(12), 1931, pp. 684-688).
+fn chance(k: f64) -> f64 {
+    const DEVIATES: f64 = 3.09;
+    let variance = 2.0 / (9.0 * k);
+    let root = 1.0 - variance + DEVIATES * variance.sqrt();
+    root * root * root
+}
+
 /// Quantile at probability `twentieths / 20` of sorted values, interpolated linearly. The position
 /// in integers and the interpolation from below are exact at order statistics and between ties, so
 /// that `x <= quantile` does not hang on rounding.
@@ -626,17 +635,16 @@ impl RunningDiagnostics {
     /// - `r_hat` is (4) without rank normalisation for the first against the second half of every
     ///   chain, cut at the block end nearest to the middle. Halves of different lengths enter with
     ///   their mean length as `N` and their pooled variance as `W`.
-    /// - `ess` is `S variance` over the larger of `b v`, where `v` is the variance of the batch means
-    ///   of all chains over the full blocks, of length `b`, and, for two chains or more, `N u`, where
-    ///   `u` is the variance of the means of the chains; it is bounded by `S log10(S)` as for
-    ///   [`Draws`]. See J. M. Flegal and G. L. Jones, "Batch means and spectral variance estimators
-    ///   in Markov chain Monte Carlo", Annals of Statistics 38(2), 2010, pp. 1034-1070. Batch means
-    ///   of a chain that is stuck would pass for independent ones; `N u` counts such chains once
-    ///   each. The relative standard error of `b v` is about `sqrt(2 / batches)`, at most 20%, or
-    ///   30% for one chain. That of `N u` is `sqrt(2 / (M - 1))`, so the ESS of few chains errs to
-    ///   the small side: that of four good ones is below a third of the truth once in 34 times.
-    ///   That of one chain is too large unless the autocorrelation time `S / ess` is small against
-    ///   [`Self::batch_length`].
+    /// - `ess` is `S variance / (b v)`, where `v` is the variance of the batch means of all chains over
+    ///   the full blocks, of length `b`; it is bounded by `S log10(S)` as for [`Draws`]. See
+    ///   J. M. Flegal and G. L. Jones, "Batch means and spectral variance estimators in Markov
+    ///   chain Monte Carlo", Annals of Statistics 38(2), 2010, pp. 1034-1070. Its relative standard
+    ///   error is about `sqrt(2 / batches)`: at most 20%, or 30% for one chain. Batch means of a
+    ///   chain that is stuck would pass for independent ones: where the variance `u` of the means of
+    ///   chains is larger than those of batches within chains explain, with a probability of chance
+    ///   of 0.001, `ess` is `S variance / (N u)`, which counts stuck chains once each. `ess` is too large
+    ///   unless the autocorrelation time `S / ess` is small against [`Self::batch_length`], and in
+    ///   particular if R-hat is not close to 1.
     ///
     /// `r_hat` and `ess` are NaN for fewer than four draws or if the coordinate never changed; they
     /// are infinite and zero if the variance overflowed.
@@ -707,18 +715,28 @@ impl RunningDiagnostics {
         libm::sqrt((n - 1.0) / n + between / within)
     }
 
-    /// Estimate of `N var(mean of N draws of one chain)` for large `N`: from batch means or, if that
-    /// is larger, from the means of the chains.
+    /// Estimate of `N var(mean of N draws of one chain)` for large `N`: from batch means or, if these differ more from chain to chain
+    /// than chance allows, from the means of the chains.
     fn asymptotic_variance(&self, index: usize) -> f64 {
-        let full = self.blocks.iter().take_while(|block| block.draws == self.block_length);
-        let means = full.flat_map(|block| block.means.iter().skip(index).step_by(self.dimension));
-        let of_batches = self.block_length as f64 * mean_and_variance(means.copied()).1;
-        if self.chains == 1 {
-            return of_batches;
+        let full = |block: &&Block| block.draws == self.block_length;
+        let full = &self.blocks[..self.blocks.iter().take_while(full).count()];
+        let (mut means, mut squares) = (Vec::with_capacity(self.chains), 0.0);
+        for chain in 0..self.chains {
+            let (mean, around) = weighted_mean(self.block_means(full, chain, index));
+            means.push(mean);
+            squares += around;
         }
-        let mean = |chain| weighted_mean(self.block_means(&self.blocks, chain, index)).0;
-        let means: Vec<f64> = (0..self.chains).map(mean).collect();
-        of_batches.max(self.draws() as f64 * mean_and_variance(means.iter().copied()).1)
+        let (chains, batches) = (self.chains as f64, full.len() as f64);
+        if self.chains == 1 {
+            return squares / (batches - 1.0);
+        }
+        let variance = mean_and_variance(means.iter().copied()).1;
+        let between = batches * self.block_length as f64 * variance;
+        let within = squares / (chains * (batches - 1.0));
+        match between > within * chance(chains - 1.0) {
+            true => self.draws() as f64 * variance,
+            false => (squares + (chains - 1.0) * between) / (chains * batches - 1.0),
+        }
     }
 
     /// Lengths and means of the given blocks for one chain and coordinate.
@@ -1360,9 +1378,9 @@ mod tests {
 
     /// Means over 64 coordinates of few chains.
     #[test]
-    fn running_ess_of_few_chains_errs_to_the_small_side() {
+    fn running_ess_of_few_chains_is_that_of_their_batches() {
         let (phi, draws) = (0.5, 4096);
-        for (chains, least) in [(2, 0.5), (4, 0.65), (16, 0.8)] {
+        for chains in [2, 4, 16] {
             let mut running = RunningDiagnostics::new(chains, 64).unwrap();
             let all = ar1(24, phi, chains * 64, draws);
             for n in 0..draws {
@@ -1372,7 +1390,16 @@ mod tests {
             let exact = (chains * draws) as f64 * (1.0 - phi) / (1.0 + phi);
             let ess: f64 = (0..64).map(|i| running.coordinate(i).unwrap().ess).sum();
             let share = ess / (64.0 * exact);
-            assert!(share > least && share < 1.05, "{chains} chains: {share}");
+            assert!((share - 1.0).abs() < 0.1, "{chains} chains: {share}");
+        }
+    }
+
+    /// Against the tabulated quantiles.
+    #[test]
+    fn chance_is_a_quantile_of_chi_square() {
+        for (k, quantile) in [(1.0, 10.828), (3.0, 16.266), (15.0, 37.697), (99.0, 148.23)] {
+            let ours = k * chance(k);
+            assert!((ours / quantile - 1.0).abs() < 0.04, "{ours} against {quantile}");
         }
     }
 
