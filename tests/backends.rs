@@ -84,7 +84,7 @@ fn bounds<T: Real>(model: &ReluEnergy<T>, x: Rows<'_, T>, r: &[T]) -> Outputs {
 }
 
 fn libraries_are_within_the_bound<T: Real>() {
-    // Around the tiles of 256 points by 192 vectors, and the chunks of 4096 samples.
+    // Around the tiles of 256 points by 192 vectors, and the chunks of at most 4096 samples.
     for (case, (n, d, m)) in [
         (1, 1, 1),
         (1, 7, 500),
@@ -166,6 +166,30 @@ fn chains_agree() {
     for &backend in BACKENDS {
         for (got, want) in states(backend).iter().zip(&fused) {
             assert!((got - want).abs() < 1e-12, "{backend}: {got} against {want}");
+        }
+    }
+}
+
+/// However samples are cut into chunks, every one counts once.
+#[test]
+fn gradients_of_many_samples_are_sums_of_those_of_few() {
+    const FEW: usize = 50;
+    let flat = |outputs: Outputs| [outputs.w, outputs.theta, outputs.bias].concat();
+    for (n, d, m) in [(9000, 3, 17), (2500, 784, 3)] {
+        let (x, r) = (normals::<f64>(n * d, 8), normals::<f64>(n, 9));
+        let x = Rows::new(&x, n, d).unwrap();
+        for &backend in BACKENDS {
+            let model = model::<f64>(m, d, true, backend);
+            let whole = flat(evaluate(&model, x, &r));
+            let mut sums = vec![0.0; whole.len()];
+            for start in (0..n).step_by(FEW) {
+                let part = evaluate(&model, x.range(start, FEW), &r[start..start + FEW]);
+                sums.iter_mut().zip(flat(part)).for_each(|(sum, part)| *sum += part);
+            }
+            for (whole, sum) in whole.iter().zip(&sums) {
+                // A sample left out, or counted twice, changes some by far more.
+                assert!((whole - sum).abs() < 1e-9, "{backend} ({n}, {d}, {m}): {whole}, {sum}");
+            }
         }
     }
 }
