@@ -4,7 +4,7 @@
 //! The first byte of an input picks the reader and the type of number, the rest is the file.
 #![no_main]
 
-use gibbsite_cli::io::{Element, Matrix, csv, model, npy};
+use gibbsite_cli::io::{Element, Matrix, checkpoint, csv, model, npy};
 use libfuzzer_sys::fuzz_target;
 use peak_alloc::PeakAlloc;
 use std::path::Path;
@@ -14,17 +14,29 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 const SLACK: usize = 64 << 10;
 
+/// Of checkpoints, whose headers a crate parses whole.
+const CHECKPOINT_SLACK: usize = 256 << 10;
+
 type Result<T> = std::result::Result<T, gibbsite_cli::io::Error>;
 
 /// Runs a reader, which may take a multiple of the length of the file and 64 KiB: one multiple if it refuses the file, whatever its
 /// header says, and one if it accepts.
 fn bounded<T>(len: usize, multiples: [usize; 2], read: impl FnOnce() -> Result<T>) -> Result<T> {
+    bounded_beyond(SLACK, len, multiples, read)
+}
+
+fn bounded_beyond<T>(
+    slack: usize,
+    len: usize,
+    multiples: [usize; 2],
+    read: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     let before = ALLOCATOR.current_usage();
     ALLOCATOR.reset_peak_usage();
     let result = read();
     let peak = ALLOCATOR.peak_usage().saturating_sub(before);
     let multiple = multiples[usize::from(result.is_ok())];
-    assert!(peak <= multiple * len + SLACK, "{peak} bytes allocated for a file of {len}");
+    assert!(peak <= multiple * len + slack, "{peak} bytes allocated for a file of {len}");
     result
 }
 
@@ -96,14 +108,29 @@ fn file<T: Element + PartialEq + std::fmt::Debug>(file: &[u8]) {
     }
 }
 
+fn saved_run(file: &[u8]) {
+    let (path, len) = (Path::new("name"), file.len());
+    let read = || checkpoint::parse(path, file);
+    if let Some(saved) = accepted(bounded_beyond(CHECKPOINT_SLACK, len, [1, 1], read)) {
+        let (mut out, mut twice) = (Vec::new(), Vec::new());
+        checkpoint::encode(&mut out, &saved).unwrap();
+        let again = checkpoint::parse(path, &out).unwrap();
+        checkpoint::encode(&mut twice, &again).unwrap();
+        assert!(out == twice && saved.counts == again.counts);
+        assert!(saved.reals.keys().eq(again.reals.keys()));
+        saved.reals.values().zip(again.reals.values()).for_each(|(a, b)| assert_same(a, b));
+    }
+}
+
 fuzz_target!(|input: &[u8]| {
     let Some((which, rest)) = input.split_first() else { return };
-    match which % 6 {
+    match which % 7 {
         0 => array::<f64>(rest),
         1 => array::<f32>(rest),
         2 => table::<f64>(rest),
         3 => table::<f32>(rest),
         4 => file::<f64>(rest),
-        _ => file::<f32>(rest),
+        5 => file::<f32>(rest),
+        _ => saved_run(rest),
     }
 });

@@ -3,7 +3,11 @@
 use super::{Error, error::clip, read_all, write_atomic};
 use gibbsite::train::Checkpoint;
 use safetensors::{Dtype, SafeTensors, serialize, tensor::TensorView};
-use std::{collections::HashMap, io::ErrorKind, path::Path};
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+    path::Path,
+};
 
 const FORMAT: &str = "gibbsite-checkpoint-1";
 
@@ -13,26 +17,27 @@ const MAX_HEADER: u64 = 8 << 10;
 
 /// Writes a checkpoint. The same one gives the same bytes.
 pub fn write_checkpoint(path: &Path, checkpoint: &Checkpoint) -> Result<(), Error> {
-    write_atomic(path, |out| {
-        let arrays: Vec<_> = checkpoint
-            .reals
-            .iter()
-            .map(|(name, x)| {
-                (name, Dtype::F64, x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
-            })
-            .chain(checkpoint.counts.iter().map(|(name, x)| {
-                (name, Dtype::U64, x.iter().flat_map(|x| x.to_le_bytes()).collect())
-            }))
-            .collect();
-        let views = arrays.iter().map(|(name, dtype, bytes)| {
-            Ok((name, TensorView::new(*dtype, vec![bytes.len() / 8], bytes)?))
-        });
-        let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
-        // One entry, since more would come in random order.
-        let metadata = HashMap::from([("format".to_owned(), FORMAT.to_owned())]);
-        let bytes = views.and_then(|views| serialize(views, Some(metadata)));
-        out.write_all(&bytes.map_err(|error| std::io::Error::new(ErrorKind::InvalidData, error))?)
-    })
+    write_atomic(path, |out| encode(out, checkpoint))
+}
+
+/// Writes a checkpoint to `out`.
+pub fn encode(out: &mut dyn Write, checkpoint: &Checkpoint) -> io::Result<()> {
+    let reals = checkpoint.reals.iter().map(|(name, x)| {
+        (name, Dtype::F64, x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
+    });
+    let counts = checkpoint
+        .counts
+        .iter()
+        .map(|(name, x)| (name, Dtype::U64, x.iter().flat_map(|x| x.to_le_bytes()).collect()));
+    let arrays: Vec<_> = reals.chain(counts).collect();
+    let views = arrays.iter().map(|(name, dtype, bytes)| {
+        Ok((name, TensorView::new(*dtype, vec![bytes.len() / 8], bytes)?))
+    });
+    let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
+    // One entry, since more would come in random order.
+    let metadata = HashMap::from([("format".to_owned(), FORMAT.to_owned())]);
+    let bytes = views.and_then(|views| serialize(views, Some(metadata)));
+    out.write_all(&bytes.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?)
 }
 
 /// Reads a checkpoint. What its arrays hold is for the training run to check.
