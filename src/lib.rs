@@ -21,7 +21,8 @@
 //! | see all of it at work | [`tour`] |
 //! | read the mathematics | [`gibbsite_kernels::guide`] |
 //!
-//! Points are borrowed row-major matrices, [`Rows`] and [`RowsMut`]. Everything is generic over `f32` and `f64`
+//! Points are borrowed row-major matrices, [`Rows`] and [`RowsMut`]; [`RowMajor`] makes them of matrices of `faer`, `ndarray` and
+//! `nalgebra`. Everything is generic over `f32` and `f64`
 //! ([`Real`]), runs in the caller's rayon pool and returns [`Error`]s with the shapes in the message.
 //!
 //! Random draws are functions of (seed, stream) alone and sums have a fixed order, so with the backends
@@ -59,6 +60,7 @@ pub mod monitor;
 pub mod normaliser;
 mod parallel;
 pub mod random;
+mod row_major;
 pub mod sampler;
 pub mod stein;
 pub mod teacher;
@@ -67,6 +69,7 @@ pub mod train;
 pub use energy::{Backend, Domain, Energy, ParamGrad, ReluEnergy};
 pub use error::{Error, Result};
 pub use gibbsite_kernels::{Isa, ParseIsaError, Rows, RowsMut, ShapeError};
+pub use row_major::RowMajor;
 
 /// The element types: `f32` and `f64`. Sealed.
 pub trait Real: gibbsite_kernels::Real + faer::traits::ComplexField {}

@@ -146,6 +146,31 @@ macro_rules! chain_entry {
     };
 }
 
+/// The parts of a step that are around the energy: up to its first evaluation, between two, behind the last.
+macro_rules! moves_entry {
+    ($name:literal, $kind:expr) => {
+        Entry {
+            name: $name,
+            inputs: |shape| {
+                ["x", "score", "velocity"].map(|name| matrix(name, shape.n, shape)).into()
+            },
+            outputs: |shape| {
+                let entries =
+                    ["refreshed", "energy", "ln_uniform"].map(|name| vector(name, shape.n));
+                let mut outputs =
+                    ["x", "velocity"].map(|name| matrix(name, shape.n, shape)).to_vec();
+                outputs.extend(entries);
+                outputs
+            },
+            run: |isa, call, scratch| run_moves($kind, isa, call, scratch),
+            reference: |call| reference_moves($kind, call),
+            roundings: |_| Vec::new(),
+            flops: |shape| 60 * (shape.n * shape.d) as u64,
+            bytes: |shape| 5 * (shape.n * shape.d * size_of::<T>()) as u64,
+        }
+    };
+}
+
 /// Sums of what samples carry.
 macro_rules! carried_entry {
     ($name:literal, $output:literal, $gate:expr, $roundings:expr) => {
@@ -381,6 +406,33 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
             bytes: |shape| 3 * (shape.n * size_of::<T>()) as u64,
         },
         Entry {
+            name: "noise.words",
+            inputs: |_| Vec::new(),
+            outputs: |shape| vec![vector("words", PARTS * shape.n * shape.d)],
+            run: |isa, call, _| {
+                let Shape { n, d, m, .. } = call.shape;
+                let mut streams = noise::Streams::<T>::range(SEED, m as u64, n);
+                let mut words = vec![0; n * d];
+                noise::words(isa, &mut streams, n, &mut words);
+                copy_words(&words, call.outputs[0]);
+            },
+            reference: |call| {
+                let Shape { n, d, m, .. } = call.shape;
+                let mut words = vec![0; n * d];
+                for c in 0..n {
+                    let mut stream = noise::reference::start(SEED, (m + c) as u64);
+                    let next = |_| noise::reference::next(&mut stream);
+                    let sequence: Vec<u64> = (0..d).map(next).collect();
+                    (0..d).for_each(|k| words[k * n + c] = sequence[k]);
+                }
+                copy_words(&words, call.outputs[0]);
+            },
+            roundings: |_| Vec::new(),
+            // Shifts, rotates, additions and exclusive ors, none of floating-point numbers.
+            flops: |shape| 10 * (shape.n * shape.d) as u64,
+            bytes: |shape| 8 * (shape.n * shape.d) as u64,
+        },
+        Entry {
             name: "noise.normals",
             inputs: |_| Vec::new(),
             outputs: |shape| vec![matrix("normals", shape.n, shape)],
@@ -445,6 +497,10 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
             flops: |shape| 49 * (shape.n * shape.d) as u64,
             bytes: |shape| 3 * (shape.n * shape.d * size_of::<T>()) as u64,
         },
+        moves_entry!("chain.moves_ula_sphere", Kind::UlaSphere),
+        moves_entry!("chain.moves_hmc", Kind::Hmc),
+        moves_entry!("chain.moves_hmc_sphere", Kind::HmcSphere),
+        moves_entry!("chain.moves_baoab", Kind::Baoab),
         Entry {
             name: "chain.target",
             inputs: neurons_and_samples,
@@ -540,6 +596,7 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
             Base::Radial(Radial::Rbf { precision: T::from_f64(0.75) }),
             stein_inputs
         ),
+        stein_entry!("stein.linear", Base::Linear, stein_inputs),
         stein_entry!("stein.arc_cosine", Base::ArcCosine, stein_inputs),
         stein_entry!("stein.metric", imq(-0.5), metric_inputs),
         stein_entry!("stein.value", imq(-0.5), stein_inputs, Quantity::Value),
@@ -843,6 +900,14 @@ fn copy_numbers<T: Real>(from: &[f64], to: &mut [T]) {
     }
 }
 
+/// Parts of a word, each a number that every type holds.
+const PARTS: usize = 4;
+
+fn copy_words<T: Real>(from: &[u64], to: &mut [T]) {
+    let part = |k: usize| from[k / PARTS] >> (16 * (k % PARTS)) & 0xffff;
+    to.iter_mut().enumerate().for_each(|(k, to)| *to = T::from_f64(part(k) as f64));
+}
+
 /// Seed of the streams of all calls.
 const SEED: u64 = 7;
 
@@ -996,6 +1061,54 @@ fn reference_chains<T: Real>(kind: Kind, call: Call<'_, '_, T>) {
         {
             call.outputs[3 + k][c] = entry;
         }
+    }
+}
+
+fn run_moves<T: Real>(kind: Kind, isa: Isa, call: Call<'_, '_, T>, scratch: &mut Scratch) {
+    let shape = call.shape;
+    let array = matrix("", shape.n, shape);
+    copy_rows(array, call.inputs[0], call.outputs[0]);
+    copy_rows(array, call.inputs[2], call.outputs[1]);
+    let [x, velocity, refreshed, energy, ln_uniform] = call.outputs else {
+        unreachable!("five outputs")
+    };
+    energy.fill(T::ZERO);
+    ln_uniform.fill(T::ZERO);
+    let (rule, space) = rule_of(kind, shape);
+    let scale = scales(shape.d);
+    let mut moving = chain::Moving {
+        x: array.rows_mut(x),
+        score: array.rows(call.inputs[1]),
+        velocity: array.rows_mut(velocity),
+        energy,
+        streams: &mut noise::Streams::range(SEED, 0, shape.n),
+    };
+    chain::advance(isa, rule, space, &scale, 0, &mut moving, scratch);
+    refreshed.copy_from_slice(moving.energy);
+    if let Rule::Hamiltonian { .. } = rule {
+        chain::advance(isa, rule, space, &scale, 1, &mut moving, scratch);
+    }
+    chain::settle(isa, rule, space, &scale, ln_uniform, &mut moving, scratch);
+}
+
+fn reference_moves<T: Real>(kind: Kind, call: Call<'_, '_, T>) {
+    let shape = call.shape;
+    let array = matrix("", shape.n, shape);
+    let [x, score, velocity] = [0, 1, 2].map(|k| array.rows(call.inputs[k]));
+    let (rule, space) = rule_of(kind, shape);
+    let scale = scales(shape.d);
+    for c in 0..shape.n {
+        let mut chain = chain_of(c, x.row(c), score.row(c), velocity.row(c), T::ZERO);
+        call.outputs[2][c] = chain.advance(rule, space, &scale, 0);
+        if let Rule::Hamiltonian { .. } = rule {
+            chain.advance(rule, space, &scale, 1);
+        }
+        (call.outputs[3][c], call.outputs[4][c]) = chain.settle(rule, &scale);
+        if let Rule::Unadjusted { .. } = rule {
+            chain.velocity.copy_from_slice(velocity.row(c));
+        }
+        array.rows_mut(call.outputs[0]).row_mut(c).copy_from_slice(&chain.x);
+        array.rows_mut(call.outputs[1]).row_mut(c).copy_from_slice(&chain.velocity);
     }
 }
 

@@ -64,3 +64,28 @@ fn singles() {
 fn doubles() {
     all::<f64>();
 }
+
+/// A function that takes a level or scratch space is a kernel.
+#[test]
+fn every_kernel_is_listed() {
+    let registry = include_str!("../src/registry.rs");
+    let mut kernels = 0;
+    for (module, source) in [
+        ("chain", include_str!("../src/chain/mod.rs")),
+        ("elementary", include_str!("../src/elementary/mod.rs")),
+        ("noise", include_str!("../src/noise/mod.rs")),
+        ("relu", include_str!("../src/relu/mod.rs")),
+        ("rowwise", include_str!("../src/rowwise.rs")),
+        ("stein", include_str!("../src/stein/mod.rs")),
+    ] {
+        for function in source.split("\npub fn ").skip(1) {
+            let (name, rest) = function.split_once(['<', '(']).expect("an argument list");
+            let signature = rest.split_once('{').expect("a body").0;
+            if signature.contains("isa: Isa") || signature.contains("scratch: &mut Scratch") {
+                assert!(registry.contains(&format!("{module}::{name}(")), "{module}::{name}");
+                kernels += 1;
+            }
+        }
+    }
+    assert!(kernels >= 20, "{kernels} found");
+}
