@@ -28,6 +28,14 @@ pub(crate) fn check_finite_slice<T: Real>(what: &'static str, x: &[T]) -> Result
     }
 }
 
+/// Nothing can move on the two points of a sphere in one dimension, and all scores and discrepancies there are 0.
+pub(crate) fn check_sphere(d: usize) -> Result<()> {
+    match d >= 2 {
+        true => Ok(()),
+        false => Err(Error::parameter("dimension", "at least 2 on the sphere", d)),
+    }
+}
+
 /// NaN rows pass: a NaN shows in the results of its row.
 pub(crate) fn check_on_sphere<T: Real>(what: &'static str, x: Rows<'_, T>) -> Result<()> {
     let tolerance = sphere_tolerance::<T>();
@@ -62,7 +70,7 @@ pub(crate) fn check_tangential<T: Real>(x: Rows<'_, T>, score: Rows<'_, T>) -> R
 /// # Errors
 /// If memory cannot hold them; `what` names the rows.
 pub(crate) fn try_zeros<T: Real>(what: &'static str, rows: usize, cols: usize) -> Result<Vec<T>> {
-    let too_many = || Error::parameter(what, "few enough for memory", rows);
+    let too_many = || Error::Memory { what, got: rows };
     let len = rows.checked_mul(cols).ok_or_else(too_many)?;
     let mut zeros = Vec::new();
     zeros.try_reserve_exact(len).map_err(|_| too_many())?;

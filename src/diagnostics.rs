@@ -23,6 +23,7 @@ use std::fmt;
 
 /// Why a set of draws or a batch of states was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DiagnosticsError {
     /// There is no chain, or a state has no coordinate.
     NoChains,
@@ -71,6 +72,7 @@ pub struct Draws<'a> {
 
 /// All scalar diagnostics of one quantity; see the methods of [`Draws`] with the same names.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Summary {
     /// Mean of all draws.
     pub mean: f64,
@@ -90,12 +92,18 @@ pub struct Summary {
 
 impl<'a> Draws<'a> {
     /// Takes one slice of draws, in the order of sampling, for each chain.
+    ///
+    /// # Errors
+    /// If there are no chains, their lengths differ or are below 4, or a draw is not finite.
     pub fn new<C: AsRef<[f64]>>(chains: &'a [C]) -> Result<Self, DiagnosticsError> {
         Self::from_slices(chains.iter().map(AsRef::as_ref).collect())
     }
 
     /// Takes a chain-major array of shape (`chains`, `N`): draw `n` of chain `m` is
     /// `draws[m * N + n]`.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), or if there are not equally many draws for each chain.
     pub fn from_flat(draws: &'a [f64], chains: usize) -> Result<Self, DiagnosticsError> {
         if chains == 0 {
             return Err(DiagnosticsError::NoChains);
@@ -274,12 +282,18 @@ fn mean_and_variance(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     (mean, squares / (count - 1.0))
 }
 
-/// What chi-square of `k` degrees of freedom over `k` exceeds with a probability of 0.001 (E. B. Wilson and M. M. Hilferty, "The
-/// distribution of chi-square", PNAS 17(12), 1931, pp. 684-688).
-fn chance(k: f64) -> f64 {
+/// What the ratio F of two variances, of `k` and `l` degrees of freedom, exceeds with a probability of 0.001 (E. Paulson, "An approximate
+/// normalization of the analysis of variance distribution", Annals of Mathematical Statistics 13(2), 1942, pp. 233-235).
+fn chance(k: f64, l: f64) -> f64 {
     const DEVIATES: f64 = 3.09;
-    let variance = 2.0 / (9.0 * k);
-    let root = 1.0 - variance + DEVIATES * variance.sqrt();
+    // Cube roots of chi-squares are about normal, with these variances and means of 1 less them.
+    let [above, below] = [k, l].map(|freedom| 2.0 / (9.0 * freedom));
+    let (mean, rest) = (1.0 - below, (1.0 - below).powi(2) - DEVIATES * DEVIATES * below);
+    if !(rest > 0.0) {
+        return f64::INFINITY;
+    }
+    let spread = above * rest + below * (1.0 - above).powi(2);
+    let root = (mean * (1.0 - above) + DEVIATES * spread.sqrt()) / rest;
     root * root * root
 }
 
@@ -563,6 +577,7 @@ struct Block {
 
 /// Diagnostics of one coordinate; see [`RunningDiagnostics::coordinate`].
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct CoordinateDiagnostics {
     /// Mean of all draws.
     pub mean: f64,
@@ -576,6 +591,9 @@ pub struct CoordinateDiagnostics {
 
 impl RunningDiagnostics {
     /// Diagnostics of `chains >= 1` chains with states of `dimension >= 1` coordinates.
+    ///
+    /// # Errors
+    /// If one of them is 0.
     pub fn new(chains: usize, dimension: usize) -> Result<Self, DiagnosticsError> {
         if chains == 0 || dimension == 0 {
             return Err(DiagnosticsError::NoChains);
@@ -586,6 +604,9 @@ impl RunningDiagnostics {
 
     /// Takes the next state of every chain, of shape (chains, dimension) with the coordinates of
     /// one chain side by side. A batch that is refused leaves the diagnostics unchanged.
+    ///
+    /// # Errors
+    /// If the length is another, or a value is not finite.
     pub fn update<T: Copy + Into<f64>>(&mut self, states: &[T]) -> Result<(), DiagnosticsError> {
         if states.len() != self.chains.saturating_mul(self.dimension) {
             return Err(DiagnosticsError::WrongLength);
@@ -733,7 +754,7 @@ impl RunningDiagnostics {
         let variance = mean_and_variance(means.iter().copied()).1;
         let between = batches * self.block_length as f64 * variance;
         let within = squares / (chains * (batches - 1.0));
-        match between > within * chance(chains - 1.0) {
+        match between > within * chance(chains - 1.0, chains * (batches - 1.0)) {
             true => self.draws() as f64 * variance,
             false => (squares + (chains - 1.0) * between) / (chains * batches - 1.0),
         }
@@ -1396,10 +1417,18 @@ mod tests {
 
     /// Against the tabulated quantiles.
     #[test]
-    fn chance_is_a_quantile_of_chi_square() {
-        for (k, quantile) in [(1.0, 10.828), (3.0, 16.266), (15.0, 37.697), (99.0, 148.23)] {
-            let ours = k * chance(k);
-            assert!((ours / quantile - 1.0).abs() < 0.04, "{ours} against {quantile}");
+    fn chance_is_a_quantile_of_f() {
+        for (k, l, quantile) in [
+            (1.0, 6.0, 35.507),
+            (1.0, 12.0, 18.643),
+            (3.0, 12.0, 10.804),
+            (3.0, 20.0, 8.098),
+            (7.0, 24.0, 5.235),
+            (1.0, f64::INFINITY, 10.828),
+            (15.0, f64::INFINITY, 2.513),
+        ] {
+            let ours = chance(k, l);
+            assert!((ours / quantile - 1.0).abs() < 0.1, "{ours} against {quantile}");
         }
     }
 

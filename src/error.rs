@@ -41,6 +41,15 @@ pub enum Error {
         got: String,
     },
 
+    /// A size that memory cannot hold.
+    #[error("{what} must be few enough for memory, got {got}")]
+    Memory {
+        /// Which size.
+        what: &'static str,
+        /// What was given.
+        got: usize,
+    },
+
     /// A point that should lie on the unit sphere and does not.
     #[error(
         "row {row} of {what} has norm {}, not 1 as on the unit sphere: normalise the rows first",

@@ -76,6 +76,7 @@ pub fn imbalance<T: Real>(model: &ReluEnergy<T>) -> Vec<f64> {
 
 /// Found by [`curvature`].
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Curvature {
     /// The sum of all eigenvalues.
     pub trace: f64,

@@ -166,6 +166,7 @@ pub fn annealed<T: Real>(
 
 /// Bounds of log Z that hold in expectation, up to what tuning the step size costs ([`annealed`]).
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Bracket<T> {
     /// Annealed from the base to the model: not above log Z in expectation.
     pub lower: LogZ<T>,

@@ -24,7 +24,8 @@ pub struct Stream {
 
 impl Stream {
     /// The stream of this number under this seed: the stream that the kernels run in lanes
-    /// ([`gibbsite_kernels::noise`]).
+    /// ([`gibbsite_kernels::noise`]). The library's own are from 2^32 to 2^51, and u64::MAX: numbers below 2^32 give draws that are independent
+    /// of all that it makes with the same seed.
     pub fn new(seed: u64, stream: u64) -> Self {
         let rng = Xoshiro256PlusPlus::seed_from_u64(reference::key(seed, stream));
         Self { rng, spare: None }

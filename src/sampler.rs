@@ -28,7 +28,7 @@
 use crate::{
     Domain, Energy, Error, Real, ReluEnergy, Result, Rows, RowsMut,
     checkpoint::Checkpoint,
-    data::{check_finite, check_on_sphere, try_zeros},
+    data::{check_finite, check_on_sphere, check_sphere, try_zeros},
     error::number,
     normaliser::{Base, base_samples},
     parallel,
@@ -66,6 +66,8 @@ pub struct Sampler<'a, T> {
     seed: u64,
     start: Start<'a, T>,
     preconditioner: Option<&'a [T]>,
+    noise: Option<f64>,
+    bounds: Option<(f64, f64)>,
 }
 
 /// Where chains start.
@@ -83,8 +85,16 @@ pub enum Start<'a, T> {
 
 impl<'a, T: Real> Sampler<'a, T> {
     fn new(method: Method, step: f64) -> Self {
-        let (chains, seed, start, preconditioner) = (None, 0, Start::Random, None);
-        Self { method, step, chains, seed, start, preconditioner }
+        Self {
+            method,
+            step,
+            chains: None,
+            seed: 0,
+            start: Start::Random,
+            preconditioner: None,
+            noise: None,
+            bounds: None,
+        }
     }
 
     /// The unadjusted Langevin algorithm, `x + h s(x) + √(2h) ξ` in R^d and the like along great circles on the sphere.
@@ -124,22 +134,14 @@ impl<'a, T: Real> Sampler<'a, T> {
     }
 
     /// ULA's noise is multiplied by this (1 is the Langevin diffusion; √T samples at temperature T; small values are what deep
-    /// energy-based models are trained with).
-    ///
-    /// Has no effect on other samplers.
-    pub fn noise(mut self, factor: f64) -> Self {
-        if let Method::Ula { noise, .. } = &mut self.method {
-            *noise = factor;
-        }
-        self
+    /// energy-based models are trained with). For ULA alone.
+    pub fn noise(self, factor: f64) -> Self {
+        Self { noise: Some(factor), ..self }
     }
 
-    /// ULA in R^d clamps every coordinate to `low..=high` after each step. Has no effect on other samplers.
-    pub fn bounds(mut self, low: f64, high: f64) -> Self {
-        if let Method::Ula { bounds, .. } = &mut self.method {
-            *bounds = Some((low, high));
-        }
-        self
+    /// Clamps every coordinate to `low..=high` after each step. For ULA in R^d alone.
+    pub fn bounds(self, low: f64, high: f64) -> Self {
+        Self { bounds: Some((low, high)), ..self }
     }
 
     /// Diagonal preconditioner, length d: the step is multiplied by these in each coordinate, as if coordinates were measured in
@@ -157,27 +159,32 @@ impl<'a, T: Real> Sampler<'a, T> {
         let (d, domain) = (energy.dim(), energy.domain());
         let sphere = domain == Domain::Sphere;
         check_step::<T>(self.step)?;
-        match self.method {
+        let mut method = self.method;
+        match &mut method {
             Method::Ula { noise, bounds } => {
-                check_noise(noise)?;
+                *noise = self.noise.unwrap_or(*noise);
+                *bounds = self.bounds;
+                check_noise(*noise)?;
                 if bounds.is_some() && sphere {
                     return Err(Error::parameter("bounds", "absent on the sphere", "bounds"));
                 }
                 if let Some((low, high)) = bounds
-                    && !(low < high)
+                    && !(*low < *high)
                 {
-                    let got = format!("{} and {}", number(low), number(high));
+                    let got = format!("{} and {}", number(*low), number(*high));
                     return Err(Error::parameter("bounds", "a lower and a higher number", got));
                 }
             }
+            _ if self.noise.is_some() => return Err(only_ula("noise")),
+            _ if self.bounds.is_some() => return Err(only_ula("bounds")),
             Method::Hamiltonian { leapfrog, .. } => {
-                if leapfrog == 0 {
+                if *leapfrog == 0 {
                     return Err(Error::Zero { what: "the number of leapfrog steps" });
                 }
             }
             Method::Baoab { friction } => {
-                if !(friction >= 0.0 && friction.is_finite()) {
-                    return Err(Error::parameter("friction", "not negative and finite", friction));
+                if !(*friction >= 0.0 && friction.is_finite()) {
+                    return Err(Error::parameter("friction", "not negative and finite", *friction));
                 }
                 if sphere {
                     return Err(Error::parameter(
@@ -196,6 +203,9 @@ impl<'a, T: Real> Sampler<'a, T> {
         if chains == 0 || d == 0 || points == 0 {
             return Err(Error::Zero { what: "the number of chains and their dimension" });
         }
+        if sphere {
+            check_sphere(d)?;
+        }
         let x = match (self.start, domain) {
             (Start::Random, Domain::Sphere) => {
                 base_samples(Base::Sphere, chains, d, self.seed, START_STREAMS)?
@@ -205,8 +215,8 @@ impl<'a, T: Real> Sampler<'a, T> {
                 base_samples(Base::Gaussian(scale), chains, d, self.seed, START_STREAMS)?
             }
             (Start::Gaussian(scale), Domain::Euclidean) => {
-                if !(scale >= T::ZERO && scale.to_f64().is_finite()) {
-                    let expected = "not negative and finite";
+                if !(scale > T::ZERO && scale.to_f64().is_finite()) {
+                    let expected = "positive and finite";
                     return Err(Error::parameter("scale of the start", expected, scale));
                 }
                 base_samples(Base::Gaussian(scale), chains, d, self.seed, START_STREAMS)?
@@ -243,14 +253,14 @@ impl<'a, T: Real> Sampler<'a, T> {
                 diagonal.iter().map(|&p| gibbsite_kernels::Real::sqrt(p)).collect()
             }
         };
-        let keeps_velocity = matches!(self.method, Method::Baoab { .. });
+        let keeps_velocity = matches!(method, Method::Baoab { .. });
         Ok(Chains {
             velocity: vec![T::ZERO; if keeps_velocity { x.len() } else { 0 }],
             x,
             dim: d,
             streams: Streams::range(self.seed, CHAIN_STREAMS, chains),
             chains,
-            method: self.method,
+            method,
             step: self.step,
             scale,
             seed: self.seed,
@@ -274,6 +284,10 @@ fn check_points<T: Real>(what: &'static str, points: Rows<'_, T>, domain: Domain
         Domain::Euclidean => Ok(()),
         Domain::Sphere => check_on_sphere(what, points),
     }
+}
+
+fn only_ula(what: &'static str) -> Error {
+    Error::parameter(what, "absent but for ULA", "one")
 }
 
 fn check_noise(noise: f64) -> Result<()> {
@@ -304,6 +318,7 @@ pub struct Chains<T> {
 
 /// What happened in a [`Chains::run`].
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Report {
     /// Share of proposals that were accepted; `None` for samplers without a Metropolis test.
     pub acceptance: Option<f64>,
@@ -376,23 +391,23 @@ impl<T: Real> Chains<T> {
         Ok(())
     }
 
-    /// Changes the factor of ULA's noise, as a schedule does; has no effect on other samplers.
+    /// Changes the factor of ULA's noise, as a schedule does.
     ///
     /// # Errors
-    /// If it is negative or not finite.
+    /// If it is negative or not finite, or for other samplers.
     pub fn set_noise(&mut self, factor: f64) -> Result<()> {
         check_noise(factor)?;
-        if let Method::Ula { noise, .. } = &mut self.method {
-            *noise = factor;
-        }
+        let Method::Ula { noise, .. } = &mut self.method else { return Err(only_ula("noise")) };
+        *noise = factor;
         Ok(())
     }
 
     /// Moves every chain `steps` times.
     ///
     /// # Errors
-    /// If the energy's dimension is not the chains', whatever the energy returns, and
-    /// [`Error::ChainDiverged`] if a state is no longer finite.
+    /// If the energy's dimension or domain is not the chains', whatever the energy returns, and
+    /// [`Error::ChainDiverged`] if a state is no longer finite. After an error of the energy, chains without a Metropolis test
+    /// may stand at the point where it was asked; those that have diverged want a [`restart`](Self::restart).
     pub fn run<E: Energy<T> + ?Sized>(&mut self, energy: &E, steps: usize) -> Result<Report> {
         self.moved(energy, steps).map(|moved| moved.0)
     }
@@ -572,6 +587,13 @@ impl<T: Real> Chains<T> {
         if energy.domain() != self.domain {
             return Err(Error::parameter("domain", "that of the chains", energy.domain()));
         }
+        if let Some(model) = energy.as_relu()
+            && (model.dim(), model.domain()) != (self.dim, self.domain)
+        {
+            let expected = "a model of the energy's dimension and domain";
+            let got = format!("one of {} dimensions, {}", model.dim(), model.domain());
+            return Err(Error::parameter("the energy's `as_relu`", expected, got));
+        }
         let n = self.chains;
         let mut score = vec![T::ZERO; n * self.dim];
         let mut potential = vec![T::ZERO; n];
@@ -580,7 +602,9 @@ impl<T: Real> Chains<T> {
             Some(&mut potential),
             Some(RowsMut::new(&mut score, n, self.dim)?),
         )?;
-        Ok(Moves { score, potential, log_ratio: vec![T::ZERO; n], accepted: vec![T::ZERO; n] })
+        let velocity = vec![T::ZERO; if self.velocity.is_empty() { self.x.len() } else { 0 }];
+        let (log_ratio, accepted) = (vec![T::ZERO; n], vec![T::ZERO; n]);
+        Ok(Moves { score, velocity, potential, log_ratio, accepted })
     }
 
     fn advance<E: Energy<T> + ?Sized>(
@@ -620,9 +644,8 @@ impl<T: Real> Chains<T> {
     fn steps_of_relu(&mut self, target: ReluTarget<'_, T>, moves: &mut Moves<T>, steps: usize) {
         let (d, rule) = (self.dim, self.rule());
         let block = parallel::rows_per_item(self.chains, CHAINS_PER_TILE, CHAINS_PER_TILE);
-        // Rules that keep no velocity do not look at it, but want one of the right shape.
-        let mut unused = vec![T::ZERO; if self.velocity.is_empty() { self.x.len() } else { 0 }];
-        let velocity = if unused.is_empty() { &mut self.velocity } else { &mut unused };
+        let velocity =
+            if moves.velocity.is_empty() { &mut self.velocity } else { &mut moves.velocity };
         let items: Vec<_> = self
             .x
             .chunks_mut(block * d)
@@ -661,9 +684,8 @@ impl<T: Real> Chains<T> {
             Rule::Hamiltonian { drifts, .. } => (true, drifts),
             _ => (false, 1),
         };
-        // Rules that keep no velocity want a place for it.
-        let mut own = vec![T::ZERO; if self.velocity.is_empty() { n * d } else { 0 }];
-        let velocity = if own.is_empty() { &mut self.velocity } else { &mut own };
+        let velocity =
+            if moves.velocity.is_empty() { &mut self.velocity } else { &mut moves.velocity };
         let (mut start, mut end) = (vec![T::ZERO; n], vec![T::ZERO; n]);
         let mut ln_uniform = vec![T::ZERO; n];
         let mut potential = vec![T::ZERO; n];
@@ -736,6 +758,8 @@ impl<T: Real> Chains<T> {
 /// What goes with the states of chains while they move.
 struct Moves<T> {
     score: Vec<T>,
+    /// For rules that keep none from step to step, but want a place for one.
+    velocity: Vec<T>,
     potential: Vec<T>,
     log_ratio: Vec<T>,
     accepted: Vec<T>,

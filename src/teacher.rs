@@ -58,7 +58,7 @@ impl<T: Real> Teacher<T> {
         &self.model
     }
 
-    /// `n` independent exact samples, n×d row-major, by rejection from the uniform law. Distinct values of `set`, below 2^16, give
+    /// `n` independent exact samples, n×d row-major, by rejection from the uniform law. Distinct values of `set`, below 512, give
     /// independent sets.
     ///
     /// Since |θ_i| = 1, f* ≥ (1/J) Σ min(w_i, 0), which serves as the envelope.
@@ -67,16 +67,18 @@ impl<T: Real> Teacher<T> {
     /// If memory cannot hold them, or there is no such set.
     pub fn sample(&self, n: usize, seed: u64, set: u64) -> Result<Vec<T>> {
         const BATCH: usize = 4096;
-        const SETS: u64 = 1 << 16;
+        // All streams are below those of training.
+        const SETS: u64 = DATA_STREAMS >> SET_BITS;
+        const SET_BITS: u32 = 24;
         if set >= SETS {
-            return Err(Error::parameter("set of samples", "below 65536", set));
+            return Err(Error::parameter("set of samples", "below 512", set));
         }
         let (d, w) = (self.model.dim(), self.model.w());
         let least = w.iter().map(|w| w.to_f64().min(0.0)).sum::<f64>() / w.len() as f64;
         let mut samples = try_zeros("number of samples", n, d)?;
         let mut missing = samples.chunks_exact_mut(d);
         let mut energy = vec![T::ZERO; BATCH];
-        let streams = DATA_STREAMS + (set << 24);
+        let streams = DATA_STREAMS + (set << SET_BITS);
         for batch in 0.. {
             if missing.len() == 0 {
                 break;
@@ -99,20 +101,25 @@ impl<T: Real> Teacher<T> {
     /// negative by construction (maximum at equality of a concave function of the same points).
     ///
     /// # Errors
-    /// If the dimensions differ, or the student is not on the sphere.
+    /// If the dimensions differ, the student is not on the sphere, there are no points, memory cannot hold them, or energies overflow.
     pub fn kl_to(&self, student: &ReluEnergy<T>, n: usize, seed: u64) -> Result<f64> {
         let d = self.check_dim(student)?.model.dim();
         if student.domain() != Domain::Sphere {
             return Err(Error::parameter("domain of the student", "the sphere", student.domain()));
         }
         let points = normaliser::base_samples(Base::Sphere, n, d, seed, KL_STREAMS)?;
-        let q = normaliser::from_base_samples(student, points.clone())?.weights;
-        let p = normaliser::from_base_samples(&self.model, points)?.weights;
+        // log p of the points' normalised weights, which may be below any number.
+        let log_weights = |model: &ReluEnergy<T>| -> Result<Vec<f64>> {
+            let log_z = normaliser::from_base_samples(model, points.clone())?.value;
+            let mut energy = vec![T::ZERO; n];
+            model.energy(Rows::new(&points, n, d)?, &mut energy)?;
+            let log_mass = log_z + (n as f64).ln();
+            let beta = model.beta().to_f64();
+            Ok(energy.iter().map(|f| -beta * f.to_f64() - log_mass).collect())
+        };
         // KL = E_p[log p - log q] over the points, p and q their normalised weights.
-        let kl = p
-            .iter()
-            .zip(&q)
-            .map(|(&p, &q)| if p > 0.0 { p * (libm::log(p) - libm::log(q)) } else { 0.0 });
+        let (p, q) = (log_weights(&self.model)?, log_weights(student)?);
+        let kl = p.iter().zip(&q).map(|(p, q)| libm::exp(*p) * (p - q));
         Ok(kl.sum::<f64>().max(0.0))
     }
 

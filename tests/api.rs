@@ -158,6 +158,18 @@ fn messages_are_short() {
 }
 
 #[test]
+fn teachers_keep_to_their_streams_and_see_far_students() {
+    let teacher = Teacher::<f64>::named("j1w2", 4, 0).unwrap();
+    assert!(message(teacher.sample(3, 0, 512)).contains("below 512"));
+    assert_eq!(teacher.sample(3, 0, 511).unwrap().len(), 12);
+    // Weights below any number.
+    let student = ReluEnergy::new(teacher.model().theta(), &[1e5]).unwrap();
+    let student = student.with_domain(Domain::Sphere).unwrap();
+    let kl = teacher.kl_to(&student, 1000, 0).unwrap();
+    assert!(kl > 1e4 && kl < 1e5, "{kl}");
+}
+
+#[test]
 fn energies_that_overflow_have_no_normaliser() {
     let theta = [1e30, -1e30_f32];
     let model = ReluEnergy::new(Rows::new(&theta, 2, 1).unwrap(), &[1e30, -1e30]).unwrap();
@@ -295,6 +307,13 @@ fn divergence_is_an_error_that_says_what_blew_up() {
         learning_rate: Some(1e3),
         ..TrainOptions::default()
     };
+    let error = fit(x, x, &options, |_, _| Ok(())).unwrap_err();
+    assert!(matches!(error, Error::Diverged { .. }), "{error}");
+    assert!(error.to_string().contains("cross-entropy is"), "{error}");
+    // Chains that are lost are the fault of the model's steps, not of theirs.
+    let points: Vec<f64> = normals(200, 0);
+    let x = Rows::new(&points, 100, 2).unwrap();
+    let options = TrainOptions { domain: Domain::Euclidean, learning_rate: Some(1e300), ..options };
     let error = fit(x, x, &options, |_, _| Ok(())).unwrap_err();
     assert!(matches!(error, Error::Diverged { .. }), "{error}");
 }

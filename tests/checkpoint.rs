@@ -42,17 +42,13 @@ fn check<T: Real>(options: &TrainOptions) {
     let train = Rows::new(&train, 60, D).unwrap();
     let validation = Rows::new(&validation, 40, D).unwrap();
     let whole = outcome(Training::new(train, validation, options).unwrap());
-    let mut checkpoint = None;
+    let mut checkpoint = Training::new(train, validation, options).unwrap().checkpoint();
     for _ in 0..5 {
-        let mut run = match &checkpoint {
-            None => Training::new(train, validation, options).unwrap(),
-            Some(checkpoint) => Training::resume(train, validation, options, checkpoint).unwrap(),
-        };
+        let mut run = Training::resume(train, validation, options, &checkpoint).unwrap();
         run.next_evaluation().unwrap().unwrap();
         assert_eq!(run.best().unwrap().1.neurons(), options.neurons);
-        checkpoint = Some(run.checkpoint());
+        checkpoint = run.checkpoint();
     }
-    let checkpoint = checkpoint.unwrap();
     let parts = outcome(Training::resume(train, validation, options, &checkpoint).unwrap());
     let named = format!("{:?} {:?} {}", options.estimator, options.optimiser, options.regime);
     let same = |a: &Checkpoint, b: &Checkpoint| {

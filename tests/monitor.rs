@@ -221,7 +221,7 @@ fn curvature_is_that_of_the_dense_covariance() {
         let x = normals::<f64>(n * d, 5);
         let x = Rows::new(&x, n, d).unwrap();
         let weights: Vec<f64> = normals::<f64>(n, 6).iter().map(|w| w * w).collect();
-        let Curvature { trace, largest } = curvature(&model, x, &weights).unwrap();
+        let Curvature { trace, largest, .. } = curvature(&model, x, &weights).unwrap();
         let dense = dense(&model, x, &weights);
         let eigenvalues = dense.self_adjoint_eigenvalues(Side::Lower).unwrap();
         close(trace, beta * beta * eigenvalues.iter().sum::<f64>(), 1e-8);

@@ -227,7 +227,10 @@ fn sizes_beyond_memory_are_errors() {
     let x = normals::<f64>(20, 3);
     let points = Rows::new(&x, 10, 2).unwrap();
     let kernel = SteinKernel::imq(1.0, -0.5).unwrap();
-    let gram = Gram::of_energy(&kernel, &model, points).unwrap();
+    let mut score = [0.0; 20];
+    model.score(points, RowsMut::new(&mut score, 10, 2).unwrap()).unwrap();
+    let score = Rows::new(&score, 10, 2).unwrap();
+    let gram = Gram::new(&kernel, points, score).unwrap();
     let log_z = importance_sampling(&model, 10, 0, 0).unwrap();
     let teacher = Teacher::<f64>::named("j1w2", 3, 0).unwrap();
     let data = teacher.sample(10, 0, 0).unwrap();
@@ -241,7 +244,7 @@ fn sizes_beyond_memory_are_errors() {
         too_much(bracket(&model, size, 2, 0, 0));
         too_much(IndependenceMetropolis::new(&model, size, 0));
         too_much(gram.test(Statistic::V, &WildBootstrap::new(size), &mut |_| {}));
-        too_much(gram.fssd_test(points, points, points, size, 0));
+        too_much(gram.fssd_test(points, score, points, size, 0));
         too_much(log_z.resample(size, 0));
         too_much(Streams::<f64>::new(0, 0, size, Isa::best()));
         too_much(teacher.sample(size, 0, 0));

@@ -135,9 +135,14 @@ fn bad_options_are_errors() {
     refused(Sampler::ula(0.1).noise(-1.0), &flat);
     refused(Sampler::ula(0.1).bounds(1.0, 1.0), &flat);
     refused(Sampler::ula(0.1).bounds(0.0, 1.0), &sphere);
+    refused(Sampler::mala(0.1).noise(0.5), &flat);
+    refused(Sampler::baoab(0.1, 1.0).bounds(0.0, 1.0), &flat);
+    assert!(Sampler::hmc(0.1, 2).build(&flat).unwrap().set_noise(0.5).is_err());
     refused(Sampler::baoab(0.1, -1.0), &flat);
     refused(Sampler::baoab(0.1, 1.0), &sphere);
     refused(Sampler::mala(0.1).start(Start::Gaussian(1.0)), &sphere);
+    refused(Sampler::mala(0.1).start(Start::Gaussian(0.0)), &flat);
+    refused(Sampler::mala(0.1), &model(1, 3, false, Domain::Sphere));
     let points = [1.0, 2.0, f64::NAN, 0.0];
     refused(Sampler::mala(0.1).start(Start::Points(Rows::new(&points, 2, 2).unwrap())), &flat);
     refused(Sampler::mala(0.1).start(Start::Points(Rows::new(&points, 1, 4).unwrap())), &flat);
@@ -226,4 +231,39 @@ fn restarts_take_the_share_asked_for() {
     let mut chains = Sampler::mala(0.1).build(&sphere).unwrap();
     assert!(matches!(chains.restart(1.0, from), Err(Error::OffSphere { .. })));
     assert!(chains.run(&model, 1).is_err(), "another domain");
+}
+
+/// An energy on the line that says it is a model of the plane.
+struct Impostor(ReluEnergy<f64>);
+
+impl Energy<f64> for Impostor {
+    fn dim(&self) -> usize {
+        1
+    }
+
+    fn as_relu(&self) -> Option<&ReluEnergy<f64>> {
+        Some(&self.0)
+    }
+
+    fn potential_score(
+        &self,
+        x: Rows<'_, f64>,
+        potential: Option<&mut [f64]>,
+        score: Option<RowsMut<'_, f64>>,
+    ) -> Result<()> {
+        if let Some(potential) = potential {
+            potential.iter_mut().zip(x.iter()).for_each(|(u, x)| *u = 0.5 * x[0] * x[0]);
+        }
+        if let Some(mut score) = score {
+            (0..x.rows()).for_each(|i| score.row_mut(i)[0] = -x.row(i)[0]);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_model_of_another_dimension_than_its_energy_is_refused() {
+    let energy = Impostor(model(2, 3, false, Domain::Euclidean));
+    let error = Sampler::mala(0.1).build(&energy).unwrap().run(&energy, 1).unwrap_err();
+    assert!(error.to_string().contains("as_relu"), "{error}");
 }

@@ -5,8 +5,8 @@ use gibbsite::{
     Domain, Energy, Error, Isa, Real, Result, Rows, RowsMut,
     random::Stream,
     stein::{
-        Gram, KsdTest, Regularisation, Statistic, SteinKernel, Svgd, WildBootstrap, ksd,
-        ksd_aggregated_test, ksd_blocks, ksd_in_parts, ksd_test, median_distance, stein_thin,
+        F1Discrepancy, Gram, KsdTest, Regularisation, Statistic, SteinKernel, Svgd, WildBootstrap,
+        ksd, ksd_aggregated_test, ksd_blocks, ksd_in_parts, ksd_test, median_distance, stein_thin,
     },
 };
 use std::f64::consts::PI;
@@ -1083,4 +1083,72 @@ fn blocks_give_the_mean_of_their_statistics() {
     let s = x.clone();
     assert!(ksd_blocks(&kernel, rows(&x, d), rows(&s, d), 1).is_err());
     assert!(ksd_blocks(&kernel, rows(&x, d), rows(&s, d), 600).is_err());
+}
+
+#[test]
+fn what_overflows_on_the_way_is_an_error() {
+    // Squares of distances are beyond the type, and products with them none.
+    let x = [0.0, 3e19_f32, -3e19];
+    let gram = Gram::new(&SteinKernel::imq(1.0, -0.5).unwrap(), rows(&x, 1), rows(&x, 1)).unwrap();
+    assert!(gram.ksd_trace(&mut |_| {}).is_err());
+    assert!(gram.ksd(Statistic::V, &mut |_| {}).is_err());
+    let (x, s) = ([0.6, 0.8_f32, -0.8, 0.6], [2e38, -1.5e38, 3e38, 4e38]);
+    let s: [f32; 4] = s.map(|s: f64| s as f32);
+    assert!(F1Discrepancy::new(0).squared(rows(&x, 2), rows(&s, 2)).is_err());
+}
+
+#[test]
+fn a_direction_of_subnormal_precision_is_an_error() {
+    let kernel = SteinKernel::arc_cosine();
+    let matrix = |x: &[f32]| Gram::new(&kernel, rows(x, 1), rows(x, 1)).map(drop);
+    assert!(matrix(&[1.0, 1e-15]).is_ok());
+    assert!(matrix(&[1.0, 3e-23]).is_err() && matrix(&[1.0, 1e-21]).is_err());
+}
+
+#[test]
+fn two_points_are_no_sphere() {
+    let (x, s) = ([1.0, -1.0], [0.0, 0.0]);
+    let kernel = SteinKernel::rbf(1.0).unwrap().on_sphere();
+    assert!(Gram::new(&kernel, rows(&x, 1), rows(&s, 1)).is_err());
+    assert!(F1Discrepancy::new(0).squared(rows(&x, 1), rows(&s, 1)).is_err());
+}
+
+#[test]
+fn a_witness_wants_the_points_of_the_matrix() {
+    let (x, s): (Vec<f64>, Vec<f64>) = (normals(20, 1, 0), normals(20, 1, 1));
+    let gram = Gram::new(&SteinKernel::imq(1.0, -0.5).unwrap(), rows(&x, 2), rows(&s, 2)).unwrap();
+    assert!(gram.witness(rows(&x, 2), rows(&s, 2), rows(&x, 2)).is_ok());
+    let mut other = x.clone();
+    other.swap(0, 2);
+    for (x, s) in [(&other, &s), (&x, &other), (&s, &x)] {
+        let (x, s) = (rows(x, 2), rows(s, 2));
+        assert!(gram.witness(x, s, x).is_err());
+        assert!(gram.score_gradient(x, s, Statistic::V).is_err());
+        assert!(gram.fssd_test(x, s, x, 10, 0).is_err());
+    }
+}
+
+/// With one place and a linear kernel in one dimension, the features are s_i (1 + x_i y) + y, and the estimate
+/// has the variance 2σ⁴/(n (n-1)), σ² theirs.
+#[test]
+fn draws_of_the_finite_set_test_have_the_variance_of_its_estimate() {
+    let (n, y) = (5, 0.7);
+    let (x, s): (Vec<f64>, Vec<f64>) = (normals(n, 2, 0), normals(n, 2, 1));
+    let gram = Gram::new(&SteinKernel::linear(), rows(&x, 1), rows(&s, 1)).unwrap();
+    let test = gram.fssd_test(rows(&x, 1), rows(&s, 1), rows(&[y], 1), 20_000, 0).unwrap();
+    let features: Vec<f64> = x.iter().zip(&s).map(|(x, s)| s * (1.0 + x * y) + y).collect();
+    let variance = |values: &[f64]| {
+        let (sum, count) = (values.iter().sum::<f64>(), values.len() as f64);
+        values.iter().map(|v| (v - sum / count).powi(2)).sum::<f64>() / (count - 1.0)
+    };
+    let want = 2.0 * variance(&features).powi(2) / (n * (n - 1)) as f64;
+    let share = variance(&test.draws) / want;
+    assert!((share - 1.0).abs() < 0.15, "{share}");
+}
+
+#[test]
+fn a_bandwidth_out_of_range_is_named_as_it_was_given() {
+    let kernel = SteinKernel::imq(1e-30, -0.5).unwrap();
+    let error = Gram::new(&kernel, rows(&[1.0_f32], 1), rows(&[1.0], 1)).unwrap_err().to_string();
+    assert!(error.contains("1e-30"), "{error}");
 }

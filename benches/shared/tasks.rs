@@ -17,7 +17,7 @@ pub struct Task {
     pub name: String,
     /// What times are given per.
     pub elements: u64,
-    /// Name and what it does, the levels first; the last one is the plain way.
+    /// Name and what it does, the levels first; the last one behind them, if there is any, is the plain way.
     pub ways: Vec<(String, Box<dyn FnMut()>)>,
     /// Flops in all, for work that is bound by them.
     pub flops: Option<(u64, Peak)>,
@@ -78,20 +78,20 @@ fn table(tasks: Vec<Task>, filters: &[String], rounds: usize) {
             }
         }
         let copy = task.ways.iter().position(|(way, _)| way == "copy").map(|k| best[k]);
-        let plain = *best.last().expect("the plain way");
+        let plain = best.iter().skip(levels().count()).last();
         for (k, (way, _)) in task.ways.iter().enumerate() {
             let share = |share: Option<f64>| match share {
                 Some(share) if k < levels().count() => format!("{:.1}", 100.0 * share),
                 _ => "–".to_owned(),
             };
             println!(
-                "{:28} {way:20} {:10.3} {:10.3} {:>9} {:>9} {:7.2}",
+                "{:28} {way:20} {:10.3} {:10.3} {:>9} {:>9} {:>7}",
                 task.name,
                 1e3 * best[k],
                 1e9 * best[k] / task.elements as f64,
                 share(copy.map(|copy| 1.5 * copy / best[k])),
                 share(task.flops.map(|(flops, _)| flops as f64 / best[k] / peaks[k])),
-                plain / best[k],
+                plain.map_or("–".to_owned(), |plain| format!("{:.2}", plain / best[k])),
             );
         }
     }

@@ -10,7 +10,7 @@ use gibbsite::{
     train::{Regime, TrainOptions},
 };
 use serde::{Deserialize, Serialize};
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{fmt, ops::RangeInclusive, path::PathBuf, str::FromStr};
 
 /// Train, sample and test energy-based models with shallow ReLU energies
 ///
@@ -51,11 +51,11 @@ pub struct Cli {
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Seed of everything random
-    #[arg(long, global = true, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, global = true, value_name = "N", allow_hyphen_values = true)]
     #[arg(default_value_t = 0)]
     pub seed: u64,
     /// Number of threads [default: all]
-    #[arg(long, global = true, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, global = true, value_name = "N", allow_hyphen_values = true)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
     /// Precision of all arithmetic and of the files written [default: f64; bench: both, but for --sweep]
@@ -162,8 +162,8 @@ pub struct Input {
 
 /// Draw from a model by Markov chains
 ///
-/// All chains start at independent draws from the base measure, or at the rows of --init. The step size
-/// of mala and hmc is tuned during the warm-up unless it is given.
+/// All chains start at independent draws from the base measure, in R^d without one from the standard normal
+/// law, or at the rows of --init. The step size of mala and hmc is tuned during the warm-up unless it is given.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Writes the final states [chains, d], or with --trajectory all draws [draws, chains, d], and beside
@@ -171,7 +171,8 @@ them, with other endings, .trace.svg (potential of some chains), .acf.svg (its a
 
 Exact samplers are mala, hmc and uniform-mh; ula has a bias of the order of the step, baoab of its
 square. Believe the draws if R-hat is below 1.01 and the effective sample size (ESS) is large; both are
-about the worst coordinate of the first 1024 chains, the ESS is scaled to all of them.
+about the worst coordinate of the first 1024 chains, the ESS is scaled to all of them. There is a warning
+if R-hat, or that of the potential, is larger, or the run too short for its ESS.
 
 Examples:
   gibbsite sample --model out/model.safetensors --chains 1000 --steps 2000 --out s.npy
@@ -182,32 +183,32 @@ pub struct SampleArgs {
     #[arg(long, value_name = "FILE")]
     pub model: PathBuf,
     /// Number of chains [default: 1000, or the rows of --init]
-    #[arg(long, value_name = "C", allow_negative_numbers = true, value_parser = count)]
+    #[arg(long, value_name = "C", allow_hyphen_values = true, value_parser = count)]
     pub chains: Option<usize>,
     /// Moves of every chain after the warm-up
-    #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = count)]
+    #[arg(long, value_name = "T", allow_hyphen_values = true, value_parser = count)]
     #[arg(default_value_t = 1000)]
     pub steps: usize,
     /// Sampler
     #[arg(long, value_name = "NAME", value_enum, default_value_t = SamplerName::Mala)]
     pub sampler: SamplerName,
     /// Step size [default: tuned (mala, hmc), or a cautious one (ula, baoab)]
-    #[arg(long, value_name = "H", allow_negative_numbers = true, value_parser = positive)]
+    #[arg(long, value_name = "H", allow_hyphen_values = true, value_parser = positive)]
     pub step: Option<f64>,
     /// Moves before the first draw [default: as many as --steps, at most 1000]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count_or_zero)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = count_or_zero)]
     pub warm_up: Option<usize>,
     /// Steps of a trajectory of hmc [default: 10]
-    #[arg(long, value_name = "L", allow_negative_numbers = true, value_parser = count)]
+    #[arg(long, value_name = "L", allow_hyphen_values = true, value_parser = count)]
     pub leapfrog: Option<usize>,
     /// Friction of baoab [default: 1]
-    #[arg(long, value_name = "G", allow_negative_numbers = true, value_parser = not_negative)]
+    #[arg(long, value_name = "G", allow_hyphen_values = true, value_parser = not_negative)]
     pub friction: Option<f64>,
     /// First states, one per row, .npy or .csv
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,
     /// Moves from one draw to the next
-    #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = count)]
+    #[arg(long, value_name = "K", allow_hyphen_values = true, value_parser = count)]
     #[arg(default_value_t = 1)]
     pub thin: usize,
     /// Write all draws instead of the final states
@@ -216,7 +217,7 @@ pub struct SampleArgs {
     /// Result, .npy in the chosen --dtype
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Draw no plots
+    /// Draw no plots; those of an earlier run with the same --out are removed
     #[arg(long)]
     pub no_plots: bool,
 }
@@ -284,11 +285,11 @@ pub struct KsdArgs {
     #[arg(long, value_name = "NAME", value_enum, default_value_t = StatisticName::V)]
     pub statistic: StatisticName,
     /// Number of bootstrap draws; seeded by --seed [default: no test]
-    #[arg(long, value_name = "B", allow_negative_numbers = true, value_parser = count)]
+    #[arg(long, value_name = "B", allow_hyphen_values = true, value_parser = count)]
     pub bootstrap: Option<usize>,
     /// Points are a Markov chain in its order: probability of a change of sign from one to the next, 0.1
     /// over the lag at which correlations have died out, say [default: 0.5, for independent points]
-    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = half)]
+    #[arg(long, value_name = "P", allow_hyphen_values = true, value_parser = half)]
     #[arg(requires = "bootstrap")]
     pub correlated: Option<f64>,
     /// Directory of plots, made if missing [default: no plots]
@@ -332,7 +333,7 @@ pub struct ThinArgs {
     #[command(flatten)]
     pub input: SteinInput,
     /// How many points to pick
-    #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = count)]
+    #[arg(long, value_name = "K", allow_hyphen_values = true, value_parser = count)]
     pub points: usize,
     /// Result, .npy of 64-bit integers
     #[arg(long, value_name = "FILE")]
@@ -378,10 +379,10 @@ pub struct KernelArgs {
     #[arg(long, value_name = "NAME", value_enum, default_value_t = KernelName::Imq)]
     pub kernel: KernelName,
     /// H: a number, or `median` of the distances between points [default: median]
-    #[arg(long, value_name = "H", allow_negative_numbers = true)]
+    #[arg(long, value_name = "H", allow_hyphen_values = true)]
     pub bandwidth: Option<Bandwidth>,
     /// B, negative [default: -0.5]
-    #[arg(long, value_name = "B", allow_negative_numbers = true, value_parser = negative)]
+    #[arg(long, value_name = "B", allow_hyphen_values = true, value_parser = negative)]
     pub exponent: Option<f64>,
     /// Where points live; on the sphere, rows of norm 1 and tangential scores [default: that of the
     /// model, euclidean for scores]
@@ -482,7 +483,7 @@ pub struct RandomArgs {
     #[arg(long, value_name = "NAME", value_enum, default_value_t = RandomKind::U64)]
     pub kind: RandomKind,
     /// Number of streams
-    #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = streams)]
+    #[arg(long, value_name = "K", allow_hyphen_values = true, value_parser = streams)]
     #[arg(default_value_t = 1)]
     pub streams: usize,
 }
@@ -580,11 +581,11 @@ pub struct TrainArgs {
     #[arg(long, value_name = "NAME", default_value = "f1", value_parser = regime())]
     pub regime: Regime,
     /// Number of neurons
-    #[arg(long, value_name = "M", allow_negative_numbers = true, value_parser = count)]
+    #[arg(long, value_name = "M", allow_hyphen_values = true, value_parser = count)]
     #[arg(default_value_t = TrainOptions::default().neurons)]
     pub neurons: usize,
     /// Gradient steps
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     #[arg(default_value_t = TrainOptions::default().iterations)]
     pub iterations: usize,
     /// Give neurons biases
@@ -616,11 +617,11 @@ pub struct BuiltIn {
     pub teacher: String,
     /// Number of training points drawn from the teacher
     #[arg(long, value_name = "N", conflicts_with = "data", default_value_t = 1000)]
-    #[arg(allow_negative_numbers = true, value_parser = count)]
+    #[arg(allow_hyphen_values = true, value_parser = count)]
     pub n: usize,
     /// Dimension
     #[arg(long, value_name = "D", conflicts_with = "data", default_value_t = 15)]
-    #[arg(allow_negative_numbers = true, value_parser = count)]
+    #[arg(allow_hyphen_values = true, value_parser = count)]
     pub dim: usize,
 }
 
@@ -630,16 +631,16 @@ pub struct BuiltIn {
 pub struct OwnData {
     /// Share of the data that chooses the iterate
     #[arg(long, value_name = "FRACTION", requires = "data", default_value_t = 0.1)]
-    #[arg(allow_negative_numbers = true, value_parser = fraction)]
+    #[arg(allow_hyphen_values = true, value_parser = fraction)]
     pub validation: f64,
     /// Share of the data that is kept for the final test
     #[arg(long, value_name = "FRACTION", requires = "data", default_value_t = 0.1)]
-    #[arg(allow_negative_numbers = true, value_parser = fraction)]
+    #[arg(allow_hyphen_values = true, value_parser = fraction)]
     pub test: f64,
     /// Standard deviation of the Gaussian base measure in R^d [default: root mean square of the
     /// training data]
     #[arg(long, value_name = "S", requires = "data")]
-    #[arg(allow_negative_numbers = true, value_parser = positive)]
+    #[arg(allow_hyphen_values = true, value_parser = positive)]
     pub base_scale: Option<f64>,
 }
 
@@ -653,7 +654,7 @@ pub struct Interruption {
     #[arg(long)]
     pub resume: bool,
     /// Seconds between checkpoints, which are taken at evaluations; there is one at the end in any case
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = not_negative)]
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true, value_parser = not_negative)]
     #[arg(default_value_t = 30.0)]
     pub checkpoint_every: f64,
 }
@@ -667,26 +668,26 @@ pub struct Optimisation {
     #[arg(long, value_name = "NAME", value_enum, default_value_t = OptimiserName::Gd)]
     pub optimiser: OptimiserName,
     /// End after this many iterations without a better validation cross-entropy [default: never]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = count)]
     pub patience: Option<usize>,
     /// First step size of the outer weights [default: depends on estimator, regime and optimiser]
-    #[arg(long, value_name = "RATE", allow_negative_numbers = true, value_parser = positive)]
+    #[arg(long, value_name = "RATE", allow_hyphen_values = true, value_parser = positive)]
     pub learning_rate: Option<f64>,
     /// C of the schedule RATE / (1 + C t) of step sizes at iteration t; 0 keeps them [default: 0.005, for f1sd
     /// 0.01, for transport 0]
-    #[arg(long, value_name = "C", allow_negative_numbers = true, value_parser = not_negative)]
+    #[arg(long, value_name = "C", allow_hyphen_values = true, value_parser = not_negative)]
     pub decay: Option<f64>,
     /// Weight decay of all trained parameters; where layers are balanced, this times the F1 norm is added to
     /// the loss
-    #[arg(long, value_name = "RATE", allow_negative_numbers = true, value_parser = not_negative)]
+    #[arg(long, value_name = "RATE", allow_hyphen_values = true, value_parser = not_negative)]
     #[arg(default_value_t = TrainOptions::default().weight_decay)]
     pub weight_decay: f64,
     /// Variance of the initial parameters in the regime f1
-    #[arg(long, value_name = "V", allow_negative_numbers = true, value_parser = positive)]
+    #[arg(long, value_name = "V", allow_hyphen_values = true, value_parser = positive)]
     #[arg(default_value_t = TrainOptions::default().initial_variance)]
     pub initial_variance: f64,
     /// Iterations between evaluations
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = count)]
     #[arg(default_value_t = TrainOptions::default().evaluate_every)]
     pub evaluate_every: usize,
     /// Where samples of the model come from: a reweighted bank, Metropolis chains with independent
@@ -695,27 +696,27 @@ pub struct Optimisation {
     #[arg(long, value_name = "NAME", value_enum, default_value_t = Negative::Auto)]
     pub negative: Negative,
     /// Number of chains [default: 1000]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = count)]
     pub chains: Option<usize>,
     /// Moves of every chain per iteration [default: 10]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = count)]
     pub steps: Option<usize>,
     /// Share of the persistent chains that start afresh at every iteration [default: 0]
-    #[arg(long, value_name = "FRACTION", allow_negative_numbers = true, value_parser = fraction)]
+    #[arg(long, value_name = "FRACTION", allow_hyphen_values = true, value_parser = fraction)]
     pub restart: Option<f64>,
     /// Points in the bank, drawn afresh at every iteration [default: 3000]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = count)]
     pub bank_size: Option<usize>,
     /// Bandwidth of the kernel of ksd, in units of the data [default: 1 on the sphere, √d base scales
     /// in R^d]
-    #[arg(long, value_name = "H", allow_negative_numbers = true, value_parser = positive)]
+    #[arg(long, value_name = "H", allow_hyphen_values = true, value_parser = positive)]
     pub bandwidth: Option<f64>,
     /// Who attains the suprema of f1sd: single neurons, found by a search, or networks of 500 neurons that take 25
     /// steps of ascent for each of the model's, as in the paper, which is slower
     #[arg(long, value_name = "NAME", value_enum, default_value_t = CriticName::Neurons)]
     pub critic: CriticName,
     /// Standard deviation of the noise of dsm, in units of the data [default: 0.3 base scales]
-    #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = positive)]
+    #[arg(long, value_name = "S", allow_hyphen_values = true, value_parser = positive)]
     pub noise: Option<f64>,
     /// Estimate that ksd makes small: v, or u, which is unbiased but has no lower bound [default: v]
     #[arg(long, value_name = "NAME", value_enum)]
@@ -824,24 +825,23 @@ fn regime() -> impl TypedValueParser<Value = Regime> {
     })
 }
 
+fn whole(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number
+        .ok_or_else(|| format!("expected a whole number from {} to {}", range.start(), range.end()))
+}
+
 fn count(text: &str) -> Result<usize, String> {
-    text.parse()
-        .ok()
-        .filter(|count| (1..=MAX_COUNT).contains(count))
-        .ok_or_else(|| format!("expected a whole number from 1 to {MAX_COUNT}"))
+    whole(text, 1..=MAX_COUNT)
 }
 
 fn count_or_zero(text: &str) -> Result<usize, String> {
-    if text == "0" { Ok(0) } else { count(text) }
+    whole(text, 0..=MAX_COUNT)
 }
 
 /// Their states alone take 32 bytes each.
 fn streams(text: &str) -> Result<usize, String> {
-    const MOST: usize = 1 << 24;
-    count(text)
-        .ok()
-        .filter(|&count| count <= MOST)
-        .ok_or_else(|| format!("expected a whole number from 1 to {MOST}"))
+    whole(text, 1..=1 << 24)
 }
 
 fn number(text: &str, accepts: fn(f64) -> bool, expected: &str) -> Result<f64, String> {

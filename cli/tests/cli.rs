@@ -348,9 +348,8 @@ fn moments(path: &Path) -> (f64, f64) {
 fn every_sampler_draws_from_the_model() {
     let dir = inputs();
     let dir = dir.path();
-    // f = 0 under N(0, 2²): samplers have to find a variance of 4.
-    let zero = ModelFile { w: vec![0.0; M], ..model(Domain::Euclidean, Some(2.0), false) };
-    write_model(&dir.join("zero.safetensors"), &zero).unwrap();
+    // Samplers have to find a variance of 4.
+    write_zero(dir);
     for (sampler, rest) in [
         ("ula", &["--step", "0.1"][..]),
         ("mala", &[]),
@@ -375,6 +374,9 @@ fn every_sampler_draws_from_the_model() {
         assert!(report["rhat_max"].as_f64().unwrap() < 1.5, "{sampler}");
         assert!(report["ess_min"].as_f64().unwrap() > 1000.0, "{sampler}");
         assert_eq!(report["step"].is_f64(), sampler != "uniform-mh");
+        // U = |x|²/8 has mean d/2, by every sampler.
+        let potential = report["energy_mean"].as_f64().unwrap();
+        assert!((potential - 0.5 * D as f64).abs() < 0.2, "{sampler}: mean potential {potential}");
         assert!(report["seconds"].is_f64());
         for plot in ["s.trace.svg", "s.acf.svg"] {
             let svg = fs::read_to_string(dir.join(plot)).unwrap();
@@ -382,6 +384,128 @@ fn every_sampler_draws_from_the_model() {
             fs::remove_file(dir.join(plot)).unwrap();
         }
     }
+}
+
+/// f = 0 under N(0, 2²) as `zero.safetensors`.
+fn write_zero(dir: &Path) {
+    let zero = ModelFile { w: vec![0.0; M], ..model(Domain::Euclidean, Some(2.0), false) };
+    write_model(&dir.join("zero.safetensors"), &zero).unwrap();
+}
+
+#[test]
+fn draws_that_are_not_to_be_believed_make_warnings() {
+    let dir = inputs();
+    let dir = dir.path();
+    write_zero(dir);
+    let draw = ["sample", "--no-plots", "--out", "s.npy", "--model", "zero.safetensors"];
+    let warnings = |rest: &[&str], want: &[&str]| {
+        let report = json(dir, &[&draw[..], rest].concat());
+        let got = report["warnings"].as_array().unwrap();
+        assert_eq!(got.len(), want.len(), "{rest:?}: {report}");
+        for (got, want) in got.iter().zip(want) {
+            assert!(got.as_str().unwrap().contains(want), "{rest:?}: {got} is not {want}");
+        }
+    };
+    warnings(&["--sampler", "uniform-mh", "--steps", "200"], &[]);
+    warnings(&["--steps", "2"], &["2 draws are too few"]);
+    // Trajectories of almost half a period take x to -x, which averages coordinates quickly, but not |x|².
+    let flip = ["--sampler", "hmc", "--step", "0.29", "--leapfrog", "20", "--steps", "200"];
+    warnings(&flip, &["R-hat of the potential is "]);
+    let slow = ["--sampler", "ula", "--step", "0.001", "--chains", "100", "--steps", "200"];
+    warnings(&slow, &["R-hat is ", "R-hat of the potential is ", "the ESS is too large"]);
+
+    // Where no proposal is accepted, another step would not help: there is none.
+    let steep = ModelFile { beta: 1e9, ..model(Domain::Sphere, None, false) };
+    write_model(&dir.join("steep.safetensors"), &steep).unwrap();
+    let stuck = ["--chains", "2", "--steps", "10", "--warm-up", "2000", "--model"];
+    let draw = ["sample", "--no-plots", "--out", "s.npy", "--sampler", "uniform-mh"];
+    let report = json(dir, &[&draw[..], &stuck, &["steep.safetensors"]].concat());
+    let warning = report["warnings"][0].as_str().unwrap();
+    assert!(warning.ends_with("take another --sampler"), "{warning}");
+    refuse(dir, &[&draw[..], &["--warm-up", "-1"]].concat(), "a whole number from 0 to");
+}
+
+#[test]
+fn a_density_that_may_have_no_constant_makes_a_warning() {
+    let dir = inputs();
+    let dir = dir.path();
+    for (model, warned) in [("bias", true), ("plain", false), ("sphere", false)] {
+        let file = format!("{model}.safetensors");
+        let draw = ["sample", "--no-plots", "--steps", "20", "--out", "s.npy", "--model", &file];
+        let report = json(dir, &draw);
+        let warnings = report["warnings"].as_array().unwrap();
+        let named = |text: &Value| text.as_str().unwrap().contains("no normalising constant");
+        assert_eq!(warnings.iter().any(named), warned, "{report}");
+    }
+    let help = succeed(dir, &["sample", "--help"]);
+    let words: Vec<_> = text(&help.stdout).split_whitespace().collect();
+    assert!(words.join(" ").contains("without one from the standard normal law"));
+}
+
+#[test]
+fn plots_of_an_earlier_run_do_not_stay() {
+    let dir = inputs();
+    let dir = dir.path();
+    fs::write(dir.join("other.acf.svg"), "another run's").unwrap();
+    let others = listing(dir);
+    let files = |rest: &[&str]| {
+        let model = ["--model", "sphere.safetensors", "--out", "s.npy", "--chains", "10"];
+        succeed(dir, &[&["sample"][..], &model, rest].concat());
+        let mut new = listing(dir);
+        new.retain(|name| !others.contains(name));
+        new
+    };
+    let all = ["s.acf.svg", "s.npy", "s.trace.svg"];
+    assert_eq!(files(&["--steps", "20"]), all);
+    // Too few draws for an autocorrelation.
+    assert_eq!(files(&["--steps", "2"]), all[1..]);
+    assert_eq!(files(&["--steps", "20"]), all);
+    assert_eq!(files(&["--steps", "20", "--no-plots"]), all[1..2]);
+    assert!(dir.join("other.acf.svg").exists());
+}
+
+#[test]
+fn places_that_take_no_files_are_refused_before_the_work() {
+    let dir = inputs();
+    let dir = dir.path();
+    let out = format!("{}.npy", "a".repeat(248));
+    let draw = ["sample", "--steps", "5", "--model", "sphere.safetensors", "--out", &out];
+    refuse(dir, &draw, ".trace.svg");
+    succeed(dir, &[&draw[..], &["--no-plots"]].concat());
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("none/s.npy", dir.join("link.npy")).unwrap();
+        // Without end, if it is not refused at once.
+        let draw = ["sample", "--steps", "1000000000", "--no-plots", "--out", "link.npy"];
+        refuse(dir, &[&draw[..], &["--model", "sphere.safetensors"]].concat(), "--out link.npy");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn flags_that_ask_for_too_much_memory_are_named() {
+    let dir = inputs();
+    let dir = dir.path();
+    let program = env!("CARGO_BIN_EXE_gibbsite");
+    let limited = |args: &str, culprit: &str| {
+        let limit = format!("ulimit -v 3000000; exec {program} {args} --quiet");
+        let mut shell = std::process::Command::new("sh");
+        let output = shell.current_dir(dir).args(["-c", &limit]).output().unwrap();
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args}: {stderr}");
+        assert!(stderr.starts_with(&format!("error: {culprit}: ")), "{args}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{args}: {stderr}");
+    };
+    let sample = "sample --model plain.safetensors --out s.npy";
+    limited(&format!("{sample} --chains 200000000"), "--chains");
+    limited(&format!("{sample} --chains 200000000 --sampler uniform-mh"), "--chains");
+    limited(&format!("{sample} --chains 1 --steps 200000000 --trajectory"), "--trajectory");
+    let thin = "thin --model plain.safetensors --data x.npy --out i.npy";
+    limited(&format!("{thin} --points 1000000000"), "--points");
+    limited("train --dim 2 --n 500000000", "--n");
+    limited("train --dim 2 --neurons 500000000", "--neurons");
+    limited("train --dim 2 --negative bank --bank-size 500000000", "--bank-size");
+    limited("train --dim 2 --negative persistent --chains 500000000", "--chains");
 }
 
 #[test]
@@ -504,6 +628,7 @@ fn random_numbers_are_those_of_the_streams() {
     }
     refuse(dir.path(), &["random", "--streams", "0"], "--streams");
     refuse(dir.path(), &["random", "--kind", "cauchy"], "cauchy");
+    refuse(dir.path(), &["random", "--json"], "--json: random writes binary");
 }
 
 #[test]
@@ -527,6 +652,32 @@ fn bad_usage_is_refused_in_one_line() {
         ("--backend", "cuda"),
     ] {
         refuse(dir, &["info", flag, value], flag);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn bad_usage_has_its_status_where_stderr_takes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let status = command(dir.path(), &["resample"]).stderr(full).status().unwrap();
+    assert_eq!(status.code(), Some(2));
+}
+
+#[test]
+fn negative_numbers_in_any_notation_are_values() {
+    let dir = inputs();
+    let dir = dir.path();
+    let sample = ["sample", "--model", "plain.safetensors", "--out", "s.npy"];
+    for number in ["-1", "-1e-5", "-5e-1", "-inf", "-nan", "-.5", "--json"] {
+        for flag in ["--step", "--friction", "--chains", "--steps", "--warm-up"] {
+            let culprit = format!("invalid value '{number}' for '{flag} ");
+            refuse(dir, &[&sample[..], &[flag, number]].concat(), &culprit);
+        }
+        for flag in ["--learning-rate", "--decay", "--base-scale", "--test", "--noise"] {
+            let culprit = format!("invalid value '{number}' for '{flag} ");
+            refuse(dir, &["train", "--data", "x.npy", flag, number], &culprit);
+        }
     }
 }
 
@@ -860,6 +1011,9 @@ fn training_refuses_bad_input() {
     fs::write(dir.join("zero.csv"), "1,2\n0,0\n3,4\n5,6\n").unwrap();
     fs::write(dir.join("nan.csv"), "1,2\n1,nan\n3,4\n5,6\n").unwrap();
     fs::write(dir.join("tiny.csv"), "1,2\n3,4\n").unwrap();
+    for (name, x) in [("zeros.npy", 0.0), ("small.npy", 1e-170), ("large.npy", 1e160)] {
+        io::write_npy(&dir.join(name), &[40, 2], &[x; 80]).unwrap();
+    }
     for (flags, culprit) in [
         (vec!["--estimator", "f1sd", "--domain", "euclidean"], "--estimator f1sd"),
         (vec!["--estimator", "ksd", "--negative", "bank"], "--negative"),
@@ -930,6 +1084,9 @@ fn training_refuses_bad_input() {
         (vec!["--data", "zero.csv"], "zero.csv: row 1"),
         (vec!["--data", "nan.csv"], "nan.csv: NaN at row 1, column 1"),
         (vec!["--data", "tiny.csv"], "tiny.csv"),
+        (vec!["--data", "zeros.npy", "--domain", "euclidean"], "error: zeros.npy: "),
+        (vec!["--data", "small.npy", "--domain", "euclidean"], "error: small.npy: "),
+        (vec!["--data", "large.npy", "--domain", "euclidean"], "error: large.npy: "),
     ] {
         let quiet = if flags.contains(&"--data") { &["--quiet"][..] } else { &[] };
         refuse(dir, &[&tiny(&flags), quiet].concat(), culprit);

@@ -639,4 +639,22 @@ fn permissions_and_links_are_those_of_any_file() {
     io::write_atomic(&link, |out| out.write_all(b"through")).unwrap();
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(fs::read(&plain).unwrap(), b"through");
+
+    fs::set_permissions(&plain, fs::Permissions::from_mode(0o600)).unwrap();
+    io::write_atomic(&link, |out| out.write_all(b"again")).unwrap();
+    assert_eq!(mode(&plain) & 0o777, 0o600);
+    assert_eq!(fs::read(&plain).unwrap(), b"again");
+
+    // Links whose end is not there yet, relative to where they are.
+    fs::create_dir(folder.path("sub")).unwrap();
+    symlink("sub/first", folder.path("far")).unwrap();
+    symlink("second", folder.path("sub/first")).unwrap();
+    io::write_atomic(&folder.path("far"), |out| out.write_all(b"new")).unwrap();
+    assert!(fs::symlink_metadata(folder.path("far")).unwrap().is_symlink());
+    assert!(fs::symlink_metadata(folder.path("sub/first")).unwrap().is_symlink());
+    assert_eq!(fs::read(folder.path("sub/second")).unwrap(), b"new");
+    symlink("round", folder.path("round")).unwrap();
+    let error = io::write_atomic(&folder.path("round"), |_| Ok(())).unwrap_err();
+    assert!(error.to_string().ends_with("round: cannot write: too many symbolic links"), "{error}");
+    assert!(fs::symlink_metadata(folder.path("round")).unwrap().is_symlink());
 }

@@ -361,6 +361,12 @@ fn plots_are_drawn() {
     assert_eq!(report["files"], serde_json::json!(["i.npy", "c/trace.svg", "c/points.svg"]));
     let svg = fs::read_to_string(path(&dir, "c/points.svg")).unwrap();
     assert!(svg.contains("3 points") && svg.contains("4 picked"));
+    // What is not drawn does not stay from an earlier run, but for what others put there.
+    fs::write(path(&dir, "c/other.svg"), "").unwrap();
+    json(dir.path(), &[&thin, &input[..]].concat());
+    assert_eq!(listing(&path(&dir, "c")), ["other.svg", "trace.svg"]);
+    json(dir.path(), &ksd);
+    assert_eq!(listing(&path(&dir, "a/b")), ["trace.svg"]);
 }
 
 /// The one line on stderr of a run that is refused.
@@ -458,6 +464,14 @@ fn bad_input_is_refused() {
             "invalid value '0.5' for '--exponent <B>': expected a negative number (see --help)",
         ),
         (
+            "--data x.npy --scores s.npy --exponent --json",
+            "invalid value '--json' for '--exponent <B>': expected a negative number (see --help)",
+        ),
+        (
+            "--data x.npy --scores s.npy --bandwidth -inf",
+            "invalid value '-inf' for '--bandwidth <H>': expected `median` or a positive number (see --help)",
+        ),
+        (
             "--data x.npy --scores s.npy --bandwidth 0",
             "invalid value '0' for '--bandwidth <H>': expected `median` or a positive number (see --help)",
         ),
@@ -536,12 +550,16 @@ fn bad_input_is_refused() {
             "--bootstrap: needs at least 2 points, one.npy has 1",
         ),
         (
+            "ksd --dtype f32 --bandwidth 1e-30",
+            "--bandwidth: bandwidth must be within the type's range, squared as well, got ",
+        ),
+        (
             "ksd --scores huge.npy",
-            "x.npy and huge.npy: KSD must be finite (points or scores are too large), got ",
+            "x.npy and huge.npy: KSD must be finite (points or scores are too large, or a bandwidth too small), got ",
         ),
         (
             "ksd --scores huge.npy --plots new",
-            "x.npy and huge.npy: KSD must be finite (points or scores are too large), got ",
+            "x.npy and huge.npy: KSD must be finite (points or scores are too large, or a bandwidth too small), got ",
         ),
         (
             "thin --points 2 --scores huge.npy --out o.npy",
@@ -564,6 +582,17 @@ fn bad_input_is_refused() {
             "{args:?}: {got}"
         );
     }
+}
+
+#[test]
+fn exponents_are_read_in_any_notation() {
+    let dir = inputs();
+    let ksd = |exponent| {
+        let input = ["--data", "x.npy", "--scores", "s.npy"];
+        json(dir.path(), &[&["ksd", "--exponent", exponent][..], &input].concat())
+    };
+    assert_eq!(ksd("-5e-1")["statistic"], ksd("-0.5")["statistic"]);
+    assert_eq!(ksd("-1e-5")["exponent"], -1e-5);
 }
 
 #[test]

@@ -267,6 +267,8 @@ mod library {
     pub const ONE: Count = 1;
     pub const PER_THREAD: bool = false;
 
+    // Setting the number may run beside products of other threads: for fewer threads it is the store of one integer that a product reads at its
+    // start, and while anybody holds `OneThread` only the 1 that is there already is stored.
     unsafe extern "C" {
         safe fn openblas_get_num_threads() -> c_int;
         safe fn openblas_set_num_threads(threads: c_int);

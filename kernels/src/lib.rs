@@ -13,9 +13,14 @@
 //! | [`chain`] | Langevin and Hamiltonian steps of Markov chains |
 //! | [`stein`] | blocks of the Gram matrix of Stein kernels, their sums and products |
 //! | [`noise`] | random streams and normals |
+//! | [`rowwise`] | products of rows |
 //! | [`elementary`] | ln, exp, sin πx, cos πx, angles |
 //! | [`Isa`] | instruction-set levels, detected once, ordered, forced per call |
 //! | [`Rows`], [`RowsMut`] | borrowed row-major matrices, checked when they are made |
+//! | [`Scratch`] | memory that kernels work in, kept from call to call |
+//! | [`Real`] | `f32` and `f64` |
+//! | [`fp_env_ok`] | whether a thread rounds as all this supposes |
+//! | `blas` | with this feature, matrix products of a library of the system |
 //! | [`guide`] | the mathematics, a page for each family |
 //! | [`registry`] | every kernel with its shapes, cost and error bound: what tests, benches and fuzzing iterate over |
 //!

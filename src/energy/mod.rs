@@ -91,7 +91,8 @@ pub trait Energy<T: Real>: Sync {
         Domain::Euclidean
     }
 
-    /// This energy as a ReLU energy, if it is one: samplers then move many steps without coming back to it.
+    /// This energy as a ReLU energy, if it is one and no other, with the same potential and score everywhere: samplers then move many steps
+    /// without coming back to it. A wrapper that changes anything must not pass on what it wraps.
     fn as_relu(&self) -> Option<&ReluEnergy<T>> {
         None
     }

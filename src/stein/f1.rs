@@ -12,7 +12,7 @@
 
 use crate::{
     Error, Isa, Real, Result, Rows,
-    data::{check_finite, check_on_sphere, check_tangential},
+    data::{check_finite, check_on_sphere, check_sphere, check_tangential},
     energy::carried_sums,
     random::Stream,
 };
@@ -105,6 +105,7 @@ impl F1Discrepancy {
         score: Rows<'_, T>,
     ) -> Result<Vec<Critic<T>>> {
         let d = x.cols();
+        check_sphere(d)?;
         let mut bank = vec![T::ZERO; BANK * d];
         let mut stream = Stream::new(self.seed, BANK_STREAM);
         bank.chunks_exact_mut(d).for_each(|theta| stream.fill_sphere(theta));
@@ -189,6 +190,10 @@ fn responses<T: Real>(
     for (theta, (count, response)) in theta.iter().zip(sums) {
         let share = count[0].to_f64() / n as f64;
         response.iter_mut().zip(theta).for_each(|(a, theta)| *a += share * theta.to_f64());
+    }
+    if let Some(&response) = responses.iter().find(|response| !response.is_finite()) {
+        let expected = "finite (scores are too large)";
+        return Err(Error::parameter("F1 Stein discrepancy", expected, response));
     }
     Ok(responses)
 }

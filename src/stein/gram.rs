@@ -3,7 +3,7 @@
 use super::SteinKernel;
 use crate::{
     Domain, Energy, Error, Isa, Real, Result, Rows, RowsMut,
-    data::{check_finite, check_on_sphere, check_tangential, try_zeros},
+    data::{check_finite, check_on_sphere, check_sphere, check_tangential, try_zeros},
     parallel,
 };
 use gibbsite_kernels::{
@@ -28,7 +28,16 @@ const CROSS_BYTES: usize = 64 << 20;
 pub struct Gram<T> {
     kernel: Kernel<T>,
     points: Points<T>,
+    /// Of the points and scores that it was made of, where they may be asked for again.
+    fingerprint: Option<u64>,
     isa: Isa,
+}
+
+/// Tells points and scores from others.
+fn fingerprint<T: Real>(x: Rows<'_, T>, score: Rows<'_, T>) -> u64 {
+    x.iter().chain(score.iter()).flatten().fold(0, |hash: u64, value| {
+        (hash ^ value.to_f64().to_bits()).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+    })
 }
 
 /// Sums of the rows of a Gram matrix, in parts.
@@ -59,7 +68,8 @@ impl<T: Real> Gram<T> {
     ///
     /// # Errors
     /// If shapes differ, there are no points or dimensions, a value is not finite, points are not on the sphere or scores
-    /// not tangential for a kernel there, or the kernel's constants do not fit the type.
+    /// not tangential for a kernel there or in less than two dimensions, the kernel's constants do not fit the type, its metric is of another
+    /// size or not positive definite, or it wants directions of points and one is too near to 0 or too far from it.
     pub fn new(kernel: &SteinKernel, x: Rows<'_, T>, score: Rows<'_, T>) -> Result<Self> {
         if (score.rows(), score.cols()) != (x.rows(), x.cols()) {
             let expected = format!("{} x {}", x.rows(), x.cols());
@@ -72,11 +82,13 @@ impl<T: Real> Gram<T> {
         check_finite("the points", x)?;
         check_finite("the scores", score)?;
         if kernel.domain() == Domain::Sphere {
+            check_sphere(x.cols())?;
             check_on_sphere("the points", x)?;
             check_tangential(x, score)?;
         }
         let (points, kernel) = (kernel.points(x, score)?, kernel.of_type()?);
-        Ok(Self { kernel, points, isa: Isa::best() })
+        let fingerprint = Some(fingerprint(x, score));
+        Ok(Self { kernel, points, fingerprint, isa: Isa::best() })
     }
 
     /// On another instruction set; the results are the same.
@@ -119,7 +131,12 @@ impl<T: Real> Gram<T> {
     }
 
     pub(super) fn from_kernel(kernel: Kernel<T>, points: Points<T>, isa: Isa) -> Self {
-        Self { kernel, points, isa }
+        Self { kernel, points, fingerprint: None, isa }
+    }
+
+    /// Whether these are what the matrix was made of.
+    pub(super) fn is_of(&self, x: Rows<'_, T>, score: Rows<'_, T>) -> bool {
+        self.fingerprint.is_none_or(|known| known == fingerprint(x, score))
     }
 
     pub(super) fn kernel(&self) -> Kernel<T> {

@@ -133,21 +133,22 @@ impl SteinKernel {
 
     /// The kernel in the points' type.
     pub(super) fn of_type<T: Real>(&self) -> Result<Kernel<T>> {
-        let number = |what, value: f64| {
+        // Errors tell what the user gave, of which the value may be a power.
+        let number = |what, value: f64, given: f64| {
             let rounded = T::from_f64(value);
             let usable = rounded.to_f64() != 0.0 && gibbsite_kernels::Real::is_finite(rounded);
-            usable
-                .then_some(rounded)
-                .ok_or_else(|| Error::parameter(what, "within the type's range", value))
+            let expected = "within the type's range, squared as well";
+            usable.then_some(rounded).ok_or_else(|| Error::parameter(what, expected, given))
         };
-        let radial = |radial| -> Result<_> {
+        let radial = |radial: Radial<f64>| -> Result<_> {
             Ok(match radial {
                 Radial::Rbf { precision } => {
-                    Radial::Rbf { precision: number("bandwidth", precision)? }
+                    let given = precision.sqrt().recip();
+                    Radial::Rbf { precision: number("bandwidth", precision, given)? }
                 }
                 Radial::Imq { offset, exponent } => Radial::Imq {
-                    offset: number("bandwidth", offset)?,
-                    exponent: number("exponent", exponent)?,
+                    offset: number("bandwidth", offset, offset.sqrt())?,
+                    exponent: number("exponent", exponent, exponent)?,
                 },
             })
         };
@@ -172,11 +173,13 @@ impl SteinKernel {
                 return Ok(Points::new(x, score)?);
             }
             let square = |x: &[T]| crate::data::dot(x, x).to_f64();
-            let lost = |x: &[T]| !(square(x) > 0.0 && square(x).is_finite());
+            // Squares of subnormal precision give no direction.
+            let least = T::MIN_POSITIVE.to_f64() / <T as gibbsite_kernels::Real>::EPSILON.to_f64();
+            let lost = |x: &[T]| !(square(x) >= least && square(x).is_finite());
             if let Some(row) = x.iter().position(lost) {
                 let got = format!("{:e} in row {row}", square(x.row(row)));
                 let what = "squared norm of points for the arc-cosine kernel";
-                return Err(Error::parameter(what, "positive and finite", got));
+                return Err(Error::parameter(what, "within the range of normal numbers", got));
             }
             return Ok(Points::with_directions(x, score)?);
         };

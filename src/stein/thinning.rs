@@ -6,6 +6,7 @@ use gibbsite_kernels::ShapeError;
 
 /// Points picked by [`stein_thin`].
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Thinned {
     /// Numbers of the points in the order in which they were picked; a point may come more than once.
     pub indices: Vec<usize>,

@@ -10,6 +10,7 @@ use gibbsite_kernels::ShapeError;
 
 /// Weights found by [`Gram::stein_weights`].
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct SteinWeights {
     /// One weight for each point; none is negative, and their sum is 1.
     pub weights: Vec<f64>,
@@ -27,7 +28,7 @@ impl<T: Real> Gram<T> {
     /// 10,000 steps.
     ///
     /// # Errors
-    /// If there is no memory for the matrix or it is not finite.
+    /// If the tolerance is not positive, there is no memory for the matrix or it is not finite.
     pub fn stein_weights(&self, tolerance: f64) -> Result<SteinWeights> {
         const STEPS: usize = 10_000;
         if !(tolerance > 0.0) {
@@ -84,7 +85,7 @@ impl<T: Real> Gram<T> {
     /// Holds the matrix and factors it, so last digits depend on the CPU.
     ///
     /// # Errors
-    /// If the length differs, values are not finite, there is no memory, or the matrix is singular but for rounding: add
+    /// If the length differs, values are not finite, the jitter is negative or not finite, there is no memory, or the matrix is singular but for rounding: add
     /// jitter.
     pub fn control_functional(&self, values: &[T], jitter: f64) -> Result<f64> {
         let n = self.points();

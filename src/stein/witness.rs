@@ -23,7 +23,8 @@ impl<T: Real> Gram<T> {
     /// KSD² is the squared norm of g in the space of k, d times over. `x` and `score` are what the matrix was made of.
     ///
     /// # Errors
-    /// If shapes differ, y is not finite or not on the sphere, values overflow, or for a metric or the arc-cosine kernel in R^d.
+    /// If x and scores are not what the matrix was made of, y has other columns, is not finite or not on the sphere, values overflow, or for a metric or the
+    /// arc-cosine kernel in R^d.
     pub fn witness(&self, x: Rows<'_, T>, score: Rows<'_, T>, y: Rows<'_, T>) -> Result<Vec<T>> {
         let (d, m) = (self.dim(), y.rows());
         let parts = self.check_witness(x, score, y)?;
@@ -148,6 +149,10 @@ impl<T: Real> Gram<T> {
                 let shape = format!("{} x {}", got.rows(), got.cols());
                 return Err(ShapeError::new(what, format!("{rows} x {d}"), shape).into());
             }
+        }
+        if !self.is_of(x, score) {
+            let expected = "those that the matrix was made of";
+            return Err(Error::parameter("points and scores", expected, "others"));
         }
         check_finite("the points of the witness", y)?;
         if self.kernel().space == Space::Sphere {
@@ -297,7 +302,7 @@ impl Svgd {
     }
 
     /// With exp(-|x - y|²/2h²) at all times. If not said, h² is the squared median distance of the points at every step over
-    /// 2 log(n + 1), as in the paper.
+    /// 2 log(n + 1); the paper has log n, which fails for a single point.
     pub fn bandwidth(self, h: f64) -> Self {
         Self { bandwidth: Some(h), ..self }
     }

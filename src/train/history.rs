@@ -6,15 +6,17 @@ use crate::Result;
 /// One evaluation during training. Cross-entropies are in nats, relative to the base probability (see [`normaliser`](crate::normaliser)): 0 is
 /// the base itself, smaller is better.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Record {
     /// Steps taken so far.
     pub iteration: usize,
     /// Mean of β f + log Z over the training data.
     pub train_cross_entropy: f64,
-    /// The same over the validation data: what the iterate is chosen by, whatever the estimator.
+    /// The same over the validation data: what the iterate is chosen by, whatever the estimator. Where log Z is from annealing (below an
+    /// effective sample size of 500 of direct draws), it is too small on average, the more so the worse the chains mix.
     pub validation_cross_entropy: f64,
-    /// What the estimator makes small, on the training data: the cross-entropy, or a squared discrepancy, in R^d in units in which
-    /// the norm of draws of the base is about 1. KSD² of at most 5000 points, F1-SD² of at most 2000.
+    /// What the estimator makes small, on the training data: the cross-entropy, the loss of denoising, or a squared discrepancy, in R^d in
+    /// units in which the norm of draws of the base is about 1. KSD² of at most 5000 points, F1-SD² of at most 2000.
     pub train_loss: f64,
     /// The same on the validation data.
     pub validation_loss: f64,

@@ -6,6 +6,7 @@ use crate::{
     normaliser::{self, Base, LogZ, Method},
     sampler::{Chains, IndependenceMetropolis, Sampler, Start},
 };
+use gibbsite_kernels::noise::reference::key;
 
 /// How the expectation under the model is estimated.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -70,6 +71,8 @@ const ULA_STEP: f64 = 0.01;
 /// Streams of the banks: one range per iteration.
 const BANK_STREAMS: u64 = 1 << 36;
 const CHAIN_START_STREAMS: u64 = 1 << 37;
+/// Which of weighted chains go on, and how often.
+const RESAMPLING_STREAMS: u64 = 1 << 39;
 /// Banks that chains restart from.
 const RESTART_STREAMS: u64 = 1 << 38;
 
@@ -400,8 +403,9 @@ impl<T: Real> Jarzynski<T> {
         let n = self.log_weights.len();
         if estimate.ess < 0.5 * n as f64 {
             // Equal weights with the same mean, so that log Z goes on.
-            let start = estimate.resample(n, self.seed ^ self.resampled)?;
-            self.resampled += 1;
+            let start = estimate
+                .resample(n, key(self.seed, RESAMPLING_STREAMS.wrapping_add(self.resampled)))?;
+            self.resampled = self.resampled.wrapping_add(1);
             let d = self.chains.states().cols();
             self.chains.restart(1.0, Rows::new(&start, n, d)?)?;
             self.log_weights.fill(estimate.value);

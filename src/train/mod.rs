@@ -27,6 +27,7 @@ use options::check_options;
 
 /// A trained model.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Trained<T: Real> {
     /// The iterate with the smallest validation cross-entropy.
     pub model: ReluEnergy<T>,
@@ -98,6 +99,17 @@ pub struct Training<T: Real> {
     best: Option<(Record, ReluEnergy<T>)>,
 }
 
+impl<T: Real> std::fmt::Debug for Training<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { options, iteration, history, .. } = self;
+        f.debug_struct("Training")
+            .field("options", options)
+            .field("iteration", iteration)
+            .field("history", history)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<T: Real> Training<T> {
     /// A run at its start; arguments and errors are those of [`fit`].
     ///
@@ -154,6 +166,10 @@ impl<T: Real> Training<T> {
         }
         run.iteration = checkpoint.size("iteration")?;
         run.history = checkpoint.history()?;
+        if run.history.is_empty() && run.iteration == 0 {
+            // A run at its start.
+            return Ok(run);
+        }
         if !run.history.is_sorted_by(|a, b| a.iteration < b.iteration)
             || run.history.last().is_none_or(|last| last.iteration != run.iteration)
         {
@@ -172,7 +188,8 @@ impl<T: Real> Training<T> {
         Ok(run)
     }
 
-    /// What [`resume`](Self::resume) goes on from.
+    /// What [`resume`](Self::resume) goes on from: a run at its start or behind an evaluation. Behind an error there is nothing to go on from.
+    /// It is for the version of the library that it was made with.
     pub fn checkpoint(&self) -> Checkpoint {
         let mut checkpoint = Checkpoint::default();
         checkpoint.put_counts("run", [self.identity()]);
@@ -236,6 +253,10 @@ impl<T: Real> Training<T> {
         optimiser.step(model, *iteration, options, gradient).map_err(|error| match error {
             Error::NonFinite { what, .. } => {
                 let what = format!("{what} is no longer finite");
+                Error::Diverged { iteration: *iteration, what }
+            }
+            Error::ChainDiverged { .. } => {
+                let what = "a chain of the negative phase is no longer finite".to_owned();
                 Error::Diverged { iteration: *iteration, what }
             }
             // Options have been in use by now: this is about numbers that blew up.
@@ -448,7 +469,8 @@ fn in_units_of<T: Real>(model: &ReluEnergy<T>, unit: T) -> Result<ReluEnergy<T>>
     Ok(model)
 }
 
-/// Mean of β f(x_i) + log Z over the rows of `x`: the cross-entropy relative to the base probability, in nats.
+/// Mean of β f(x_i) + log Z over the rows of `x`: the cross-entropy relative to the base probability, in nats. An estimate of
+/// log Z that is too small, as annealing's are on average, makes it too small as well.
 ///
 /// # Errors
 /// If the shapes do not fit, there are no rows, or one is not finite or not in the model's domain.

@@ -19,10 +19,11 @@ pub use error::Error;
 pub use number::{Element, Stored};
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Metadata},
     io::{self, BufWriter, Read, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
+use tempfile::NamedTempFile;
 
 /// Numbers in rows and columns, row by row.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,27 +122,20 @@ pub fn write_csv<R: AsRef<[f64]>>(
 ///
 /// The file appears under its name once it is complete and on disk; on failure an older file of
 /// that name stays as it was and nothing is left behind; a process that is killed leaves
-/// `.NAME.XXXXXX.part` beside it. Symbolic links are followed. Devices and pipes are refused, as
+/// `.NAME.XXXXXX.part` beside it. A file that is replaced hands on its permissions. Symbolic links
+/// are followed, to places where there is no file yet as well. Devices and pipes are refused, as
 /// renaming would replace them by a file.
 pub fn write_atomic(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), Error> {
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.into());
-    if fs::metadata(&target).is_ok_and(|m| !m.is_file()) {
-        return Err(Error::NotAFile { path: path.into() });
-    }
+    let (target, old) = target(path)?;
     let attempt = || {
-        // Cut, since a name that is long as it is would become too long.
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let prefix = format!(".{}.", name.chars().take(40).collect::<String>());
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(&prefix).suffix(".part");
-        // As for any new file: less what the umask withholds.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let dir = target.parent().filter(|dir| !dir.as_os_str().is_empty());
-        let temporary = builder.tempfile_in(dir.unwrap_or(Path::new(".")))?;
+        let temporary = temporary(&target)?;
+        if let Some(old) = old {
+            // Before it has contents that others may not see.
+            temporary.as_file().set_permissions(old.permissions())?;
+        }
         let mut out = BufWriter::with_capacity(64 << 10, temporary.as_file());
         write(&mut out)?;
         out.flush()?;
@@ -151,6 +145,53 @@ pub fn write_atomic(
         Ok(())
     };
     attempt().map_err(|source| Error::Write { path: path.into(), source })
+}
+
+/// Makes sure that [`write_atomic`] can start: that the directory takes files, and that neither the
+/// name nor that of the temporary file is too long.
+pub fn check_writable(path: &Path) -> Result<(), Error> {
+    let (target, _) = target(path)?;
+    let attempt = || {
+        drop(temporary(&target)?);
+        match fs::symlink_metadata(&target) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    };
+    attempt().map_err(|source| Error::Write { path: path.into(), source })
+}
+
+/// Where a path leads by symbolic links, and the regular file that is there, if there is one.
+fn target(path: &Path) -> Result<(PathBuf, Option<Metadata>), Error> {
+    // As many as Linux follows.
+    const MOST: usize = 40;
+    let mut target = path.to_path_buf();
+    for _ in 0..=MOST {
+        if let Ok(link) = fs::read_link(&target) {
+            target = target.parent().unwrap_or(Path::new("")).join(link);
+            continue;
+        }
+        return match fs::metadata(&target) {
+            Ok(old) if !old.is_file() => Err(Error::NotAFile { path: path.into() }),
+            old => Ok((target, old.ok())),
+        };
+    }
+    let source = io::Error::other("too many symbolic links");
+    Err(Error::Write { path: path.into(), source })
+}
+
+/// The file that becomes `target` when it is complete.
+fn temporary(target: &Path) -> io::Result<NamedTempFile> {
+    // Cut, since a name that is long as it is would become too long.
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let prefix = format!(".{}.", name.chars().take(40).collect::<String>());
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(".part");
+    // As for any new file: less what the umask withholds.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let dir = target.parent().filter(|dir| !dir.as_os_str().is_empty());
+    builder.tempfile_in(dir.unwrap_or(Path::new(".")))
 }
 
 /// Opens a regular file and tells its length.

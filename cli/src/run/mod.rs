@@ -20,7 +20,9 @@ use crate::{
 };
 use clap::{Parser, error::ErrorKind};
 use gibbsite::{Backend, BuildInfo, Domain, Isa, ReluEnergy, Rows};
-use std::{env, fs, num::NonZeroUsize, panic, path::Path, process::ExitCode, thread};
+use std::{
+    env, fs, io::Write as _, num::NonZeroUsize, panic, path::Path, process::ExitCode, thread,
+};
 
 /// Runs the program on the arguments of the process.
 pub fn main() -> ExitCode {
@@ -28,7 +30,8 @@ pub fn main() -> ExitCode {
     panic::catch_unwind(|| match parse().and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            // The status must not depend on whether stderr takes the line.
+            let _ = writeln!(std::io::stderr(), "error: {error}");
             error.exit_code()
         }
     })
@@ -212,7 +215,28 @@ fn check_file(flag: &str, out: &Path, extension: &str) -> Result<()> {
             shown(out)
         )));
     }
-    check_directory(flag, out.parent().unwrap_or(Path::new("")))
+    io::check_writable(out).or_else(|error| {
+        check_directory(flag, out.parent().unwrap_or(Path::new("")))?;
+        Err(Error::Usage(format!("{flag} {error}")))
+    })
+}
+
+/// Removes a file that an earlier run with the same output may have left, if it is there.
+fn remove(path: &Path) -> Result<()> {
+    if !path.is_file() {
+        return Ok(());
+    }
+    fs::remove_file(path)
+        .map_err(|error| Error::System(format!("{}: cannot be removed: {error}", shown(path))))
+}
+
+/// Room for as many numbers as flags ask for.
+fn reserve<T>(flag: &str, count: usize) -> Result<Vec<T>> {
+    let mut room = Vec::new();
+    match room.try_reserve_exact(count) {
+        Ok(()) => Ok(room),
+        Err(_) => Err(Error::Usage(format!("{flag}: not enough memory for {count} numbers"))),
+    }
 }
 
 /// Reads points. What looks like a header that numbers the columns, as some programs write without

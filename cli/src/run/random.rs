@@ -15,6 +15,9 @@ const BLOCK: usize = 1 << 16;
 
 /// Writes until nobody reads any more.
 pub fn run<T: Number>(args: &RandomArgs, context: Context) -> Result<()> {
+    if context.voice.json {
+        return Err(Error::Usage("--json: random writes binary numbers to stdout".to_owned()));
+    }
     let k = args.streams;
     let mut streams = Streams::<T>::new(context.seed, 0, k, context.isa)?;
     let steps = BLOCK.div_ceil(k);

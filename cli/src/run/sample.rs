@@ -1,6 +1,6 @@
 //! `gibbsite sample`.
 
-use super::{Context, check_file, check_out, load_model, read_points, rows};
+use super::{Context, check_file, check_out, load_model, read_points, remove, reserve, rows};
 use crate::{
     Number,
     args::{MAX_COUNT, SampleArgs, SamplerName},
@@ -11,7 +11,7 @@ use crate::{
     report::{Facts, shown},
 };
 use gibbsite::{
-    Domain, ReluEnergy, Rows,
+    Domain, Energy, ReluEnergy, Rows,
     diagnostics::{Draws, RunningDiagnostics},
     sampler::{Chains, IndependenceMetropolis, Sampler, Start},
 };
@@ -34,6 +34,9 @@ const TRACE: &str = "trace.svg";
 const AUTOCORRELATION: &str = "acf.svg";
 /// R-hat above which chains have not mixed (Vehtari et al. 2021).
 const LARGEST_R_HAT: f64 = 1.01;
+/// Autocorrelation time, in batches of the ESS, above which the ESS is not to be relied on: batch means
+/// miss the share time / (2 length) of it.
+const LONGEST_TIME: f64 = 0.25;
 
 pub fn run<T: Number>(args: &SampleArgs, context: Context) -> Result<()> {
     let start = Instant::now();
@@ -59,7 +62,18 @@ pub fn run<T: Number>(args: &SampleArgs, context: Context) -> Result<()> {
     let kept = if args.trajectory { draws } else { 1 };
     check_size(chains, d, kept)?;
 
+    // Before the work, which would be lost if memory is refused.
+    let all = if args.trajectory { kept * chains * d } else { 0 };
+    let mut trajectory = reserve("--trajectory", all)?;
     let mut walk = Walk::new(args, &model, chains, init.as_ref(), context.seed)?;
+    if model.domain() == Domain::Euclidean && model.base_scale().is_none() {
+        let text = format!(
+            "{}: no base measure in R^d: the density may have no normalising constant, and then \
+             there is nothing to draw from",
+            shown(&args.model)
+        );
+        context.voice.warn(&mut warnings, text);
+    }
     let warm_up = args.warm_up.unwrap_or(args.steps.min(1000));
     let mut progress = Progress::new(draws, context.voice);
     progress.hint(format_args!("warming up: {warm_up} moves of {chains} chains"));
@@ -67,7 +81,6 @@ pub fn run<T: Number>(args: &SampleArgs, context: Context) -> Result<()> {
     walk.warm_up(&model, warm_up, args.step.is_none()).map_err(failed)?;
 
     let mut monitor = Monitor::new(chains, d, draws)?;
-    let mut trajectory = Vec::with_capacity(if args.trajectory { kept * chains * d } else { 0 });
     walk.sample(&model, draws, args.thin, |draw| {
         monitor.add(&draw)?;
         if args.trajectory {
@@ -91,6 +104,10 @@ pub fn run<T: Number>(args: &SampleArgs, context: Context) -> Result<()> {
         walk.states().as_slice()
     };
     let mut files = vec![shown(&args.out)];
+    // What this run may not draw must not stay from an earlier one.
+    for ending in [TRACE, AUTOCORRELATION] {
+        remove(&beside(&args.out, ending))?;
+    }
     io::write_npy(&args.out, &shape, data)?;
     for (path, svg) in plots {
         io::write_atomic(&path, |out| out.write_all(svg.as_bytes()))?;
@@ -125,23 +142,44 @@ pub fn run<T: Number>(args: &SampleArgs, context: Context) -> Result<()> {
         summary.energy_rhat = r_hat.is_finite().then_some(r_hat);
         summary.energy_ess = ess.is_finite().then_some(ess);
     }
-    if summary.rhat_max.is_none() {
-        let text = if draws < 8 {
-            format!("{draws} draws are too few to judge them")
-        } else {
-            "the chains stay where they are, so there is no R-hat: take another --step".to_owned()
-        };
-        context.voice.warn(&mut summary.warnings, text);
-    }
-    if let Some(r_hat) = summary.rhat_max
-        && r_hat > LARGEST_R_HAT
-    {
-        let text = format!(
-            "R-hat is {r_hat:.3}, above {LARGEST_R_HAT}: the chains have not mixed; take more --steps"
-        );
+    for text in doubts(&summary, monitor.running.batch_length()) {
         context.voice.warn(&mut summary.warnings, text);
     }
     context.voice.result(&summary, &summary)
+}
+
+/// Why the draws are not to be believed as they are.
+fn doubts(summary: &Summary, batch_length: u64) -> Vec<String> {
+    let mut doubts = Vec::new();
+    if summary.rhat_max.is_none() {
+        let draws = summary.draws;
+        doubts.push(if draws < 8 {
+            format!("{draws} draws are too few to judge them")
+        } else {
+            // uniform-mh has no step.
+            let other = if summary.step.is_some() { "--step" } else { "--sampler" };
+            format!("the chains stay where they are, so there is no R-hat: take another {other}")
+        });
+    }
+    for (of, r_hat) in [("", summary.rhat_max), (" of the potential", summary.energy_rhat)] {
+        if let Some(r_hat) = r_hat
+            && r_hat > LARGEST_R_HAT
+        {
+            doubts.push(format!(
+                "R-hat{of} is {r_hat:.3}, above {LARGEST_R_HAT}: the chains have not mixed; take more --steps"
+            ));
+        }
+    }
+    if let Some(ess) = summary.ess_min {
+        let time = (summary.draws * summary.chains) as f64 / ess;
+        if time > LONGEST_TIME * batch_length as f64 {
+            doubts.push(format!(
+                "the ESS is too large an estimate: an autocorrelation time of {time:.1} draws or more is \
+                 not small against the {batch_length} draws of a batch; take more --steps"
+            ));
+        }
+    }
+    doubts
 }
 
 fn check_flags(args: &SampleArgs) -> Result<()> {
@@ -186,6 +224,7 @@ fn about(args: &SampleArgs, error: gibbsite::Error) -> Error {
             Error::Usage(format!("--step: {error}"))
         }
         gibbsite::Error::Parameter { what: "step", .. } => Error::about("--step", error),
+        gibbsite::Error::Memory { .. } => Error::about("--chains", error),
         error => Error::Library(error),
     }
 }
@@ -213,8 +252,11 @@ impl<T: Number> Walk<T> {
         seed: u64,
     ) -> Result<Self> {
         if args.sampler == SamplerName::UniformMh {
-            let chains = IndependenceMetropolis::new(model, chains, seed)
-                .map_err(|error| Error::about("--sampler uniform-mh", error))?;
+            let chains =
+                IndependenceMetropolis::new(model, chains, seed).map_err(|error| match error {
+                    gibbsite::Error::Memory { .. } => about(args, error),
+                    _ => Error::about("--sampler uniform-mh", error),
+                })?;
             return Ok(Self::Independence(chains));
         }
         let sphere = model.domain() == Domain::Sphere;
@@ -244,7 +286,9 @@ impl<T: Number> Walk<T> {
             sampler = sampler.start(Start::Points(rows(init)?));
         }
         let chains = sampler.build(model).map_err(|error| match (&args.init, &error) {
-            (None, _) | (_, gibbsite::Error::Parameter { .. }) => about(args, error),
+            (None, _) | (_, gibbsite::Error::Parameter { .. } | gibbsite::Error::Memory { .. }) => {
+                about(args, error)
+            }
             (Some(path), _) => Error::about(shown(path), error),
         });
         Ok(Self::Moves(chains?))
@@ -298,8 +342,7 @@ impl<T: Number> Walk<T> {
                 for index in 0..draws {
                     accepted += chains.run(model, thin)?;
                     let states = chains.states();
-                    model.energy(states, &mut potential)?;
-                    potential.iter_mut().for_each(|f| *f = model.beta() * *f);
+                    model.potential_score(states, Some(&mut potential), None)?;
                     let acceptance = Some(accepted / (index + 1) as f64);
                     observe(Draw { index, states, potential: &potential, acceptance })?;
                 }

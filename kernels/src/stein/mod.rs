@@ -433,12 +433,18 @@ impl Signs {
     }
 
     /// The words of a point.
+    ///
+    /// # Panics
+    /// If there is no such point.
     pub fn words(&self, point: usize) -> &[u64] {
         let len = self.draws.div_ceil(64);
         &self.words[point * len..][..len]
     }
 
     /// The words of a point.
+    ///
+    /// # Panics
+    /// If there is no such point.
     pub fn words_mut(&mut self, point: usize) -> &mut [u64] {
         let len = self.draws.div_ceil(64);
         &mut self.words[point * len..][..len]

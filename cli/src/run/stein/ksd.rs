@@ -73,11 +73,8 @@ fn estimate<T: Number>(
             with_progress(voice, "the pairs, for the plot", |progress| gram.ksd_trace(progress));
         let title = format!("KSD of the first points, {} kernel", kernel.name.name());
         let trace = trace_plot(title, "first points", &trace.map_err(about)?);
-        let mut plots = vec![("trace.svg", trace.svg())];
-        if let Some(test) = &test {
-            plots.push(("null.svg", null_plot(test, kind).svg()));
-        }
-        files = write_plots(directory, &plots)?;
+        let null = test.as_ref().map(|test| null_plot(test, kind).svg());
+        files = write_plots(directory, &[("trace.svg", Some(trace.svg())), ("null.svg", null)])?;
     }
     Ok(Report {
         statistic: ksd.squared,

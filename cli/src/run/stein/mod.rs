@@ -8,7 +8,7 @@ pub use gram::gram;
 pub use ksd::ksd;
 pub use thin::thin;
 
-use super::{Context, check_dimension, in_directory, load_model, read_points, rows};
+use super::{Context, check_dimension, in_directory, load_model, read_points, remove, rows};
 use crate::{
     Number,
     args::{Bandwidth, KernelArgs, KernelName, SteinInput},
@@ -120,7 +120,8 @@ impl Names {
             gibbsite::Error::Parameter { what: "exponent", .. } => {
                 Error::about("--exponent", error)
             }
-            gibbsite::Error::Parameter { what: "bootstrap draws", .. } => {
+            gibbsite::Error::Parameter { what: "bootstrap draws", .. }
+            | gibbsite::Error::Memory { what: "bootstrap draws", .. } => {
                 Error::about("--bootstrap", error)
             }
             gibbsite::Error::Parameter { what: "number of points", .. } => {
@@ -317,14 +318,21 @@ fn with_plots<R>(
     }
 }
 
-/// Writes plots to a directory; the files' names as they are shown.
-fn write_plots(directory: &Path, plots: &[(&str, String)]) -> Result<Vec<String>> {
-    let write = |(name, svg): &(&str, String)| {
+/// Writes plots to a directory, and removes those that the command can write but did not draw this
+/// time; the files' names as they are shown.
+fn write_plots(directory: &Path, plots: &[(&str, Option<String>)]) -> Result<Vec<String>> {
+    let mut files = Vec::new();
+    for (name, svg) in plots {
         let path = directory.join(name);
-        io::write_atomic(&path, |out| out.write_all(svg.as_bytes()))?;
-        Ok(shown(&path))
-    };
-    plots.iter().map(write).collect()
+        match svg {
+            Some(svg) => {
+                io::write_atomic(&path, |out| out.write_all(svg.as_bytes()))?;
+                files.push(shown(&path));
+            }
+            None => remove(&path)?,
+        }
+    }
+    Ok(files)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::{
     io,
     plot::Scatter,
     report::{Facts, shown},
-    run::{Context, check_file, check_out},
+    run::{Context, check_file, check_out, reserve},
 };
 use gibbsite::stein::Thinned;
 use serde::Serialize;
@@ -35,11 +35,13 @@ fn pick<T: Number>(
     plots: Option<&Path>,
 ) -> Result<Report> {
     let Problem { gram, kernel, names, .. } = problem;
+    // Before the work, which would be lost if memory is refused.
+    let mut indices = reserve::<i64>("--points", args.points)?;
     let thinned = with_progress(context.voice, "the points to pick", |progress| {
         gram.thin(args.points, None, progress)
     });
     let thinned = thinned.map_err(|error| names.about(error))?;
-    let indices: Vec<i64> = thinned.indices.iter().map(|&i| i as i64).collect();
+    indices.extend(thinned.indices.iter().map(|&i| i as i64));
     io::write_npy(&args.out, &[indices.len()], &indices)?;
     let mut files = vec![shown(&args.out)];
     if let Some(path) = &args.csv {
@@ -51,10 +53,8 @@ fn pick<T: Number>(
     if let Some(directory) = plots {
         let title = format!("KSD of the points picked first, {} kernel", kernel.name.name());
         let trace = trace_plot(title, "picked points", &thinned.ksd);
-        let mut plots = vec![("trace.svg", trace.svg())];
-        if problem.data.cols == 2 {
-            plots.push(("points.svg", points_plot(problem, &thinned).svg()));
-        }
+        let points = (problem.data.cols == 2).then(|| points_plot(problem, &thinned).svg());
+        let plots = [("trace.svg", Some(trace.svg())), ("points.svg", points)];
         files.extend(write_plots(directory, &plots)?);
     }
     Ok(Report {

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     Number,
+    args::TrainArgs,
     error::{Error, Result},
     io::checkpoint::write_checkpoint,
     progress::Progress,
@@ -43,6 +44,7 @@ pub struct Keep {
 
 impl<'a, T: Number> Course<'a, T> {
     pub fn new(
+        args: &TrainArgs,
         problem: &'a Problem<T>,
         options: &'a TrainOptions,
         checkpoint: Option<&Checkpoint>,
@@ -56,7 +58,7 @@ impl<'a, T: Number> Course<'a, T> {
             // Parameters: the data were looked at when they were read.
             (gibbsite::Error::NonFinite { .. }, Some(_)) => Error::about("--resume", error),
             (gibbsite::Error::NonFinite { .. }, None) => Error::about("--initial-variance", error),
-            _ => about(&problem.name, error),
+            _ => about(args, &problem.name, error),
         })?;
         if let Some(last) = training.history().last()
             && last.iteration > options.iterations
@@ -68,7 +70,7 @@ impl<'a, T: Number> Course<'a, T> {
         }
         let history = checkpoint.map_or(Ok(Vec::new()), |kept| points(&training, kept, problem))?;
         Ok(Self {
-            first: training.initial_model().map_err(|error| about(&problem.name, error))?,
+            first: training.initial_model().map_err(|error| about(args, &problem.name, error))?,
             training,
             before: history.last().map_or(0.0, |point: &Point| point.seconds),
             history,

@@ -4,7 +4,7 @@ mod course;
 mod problem;
 mod summary;
 
-use super::{Context, in_directory, rows};
+use super::{Context, in_directory, remove, rows};
 use crate::{
     Number,
     args::{CriticName, EstimatorName, Negative, Optimisation, OptimiserName, TrainArgs},
@@ -27,7 +27,7 @@ use gibbsite::{
 };
 use problem::{Problem, check_size};
 use std::time::{Duration, Instant};
-use summary::{Point, Results, Summary, ToTeacher, remove};
+use summary::{Point, Results, Summary, ToTeacher};
 
 /// The file that an interrupted run goes on from.
 const CHECKPOINT: &str = "checkpoint.safetensors";
@@ -69,7 +69,7 @@ fn train_and_write<T: Number>(
     let Context { seed, voice, .. } = context;
     let teacher = problem.teacher.as_ref();
     let mut progress = Progress::new(options.iterations, voice);
-    let mut course = Course::new(problem, options, checkpoint)?;
+    let mut course = Course::new(args, problem, options, checkpoint)?;
     let resumed_from = course.history.last().map(|point| point.record.iteration);
     let keep = Keep {
         path: args.out.join(CHECKPOINT),
@@ -101,7 +101,7 @@ fn train_and_write<T: Number>(
                 format!("the best iterate before, {iteration}, and the history are in {out}");
             return Err(Error::Diverged { error, kept });
         }
-        (Err(Error::Library(error)), _) => return Err(about(&problem.name, error)),
+        (Err(Error::Library(error)), _) => return Err(about(args, &problem.name, error)),
         (Err(error), _) => return Err(error),
     };
     progress.note(format_args!("evaluating the chosen iterate, {}", best.iteration));
@@ -184,13 +184,26 @@ fn train_and_write<T: Number>(
 }
 
 /// An error of the library, put down to what the user can change.
-fn about(data: &str, error: gibbsite::Error) -> Error {
+fn about(args: &TrainArgs, data: &str, error: gibbsite::Error) -> Error {
+    let flags = &args.optimisation;
     let culprit = match &error {
         gibbsite::Error::Checkpoint(_) => "--resume",
         gibbsite::Error::Parameter { what: "bandwidth", .. } => "--bandwidth",
         gibbsite::Error::Parameter { what: "noise", .. } => "--noise",
-        gibbsite::Error::Parameter { what: "base scale", .. } => "--base-scale",
+        gibbsite::Error::Parameter { what: "base scale", .. } if args.own.base_scale.is_some() => {
+            "--base-scale"
+        }
+        gibbsite::Error::Parameter { what: "base scale", .. } => {
+            return Error::Usage(format!(
+                "{data}: the root mean square of the training data is no base scale \
+                 (scale the data, or give --base-scale): {error}"
+            ));
+        }
         gibbsite::Error::Parameter { what: "number of points", .. } => "--statistic u",
+        gibbsite::Error::Memory { what: "number of neurons", .. } => "--neurons",
+        // Only one of the two goes with --negative.
+        gibbsite::Error::Memory { .. } if flags.bank_size.is_some() => "--bank-size",
+        gibbsite::Error::Memory { .. } if flags.chains.is_some() => "--chains",
         _ => data,
     };
     Error::about(culprit, error)

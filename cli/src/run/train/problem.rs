@@ -47,14 +47,15 @@ impl<T: Number> Problem<T> {
         check_size("--n", *n, *dim)?;
         let teacher =
             Teacher::named(name, *dim, seed).map_err(|error| Error::about("--dim", error))?;
-        let draw = |n, set| -> Result<_> {
-            Ok(Matrix { data: teacher.sample(n, seed, set)?.into(), rows: n, cols: *dim })
+        let draw = |flag, n, set| -> Result<_> {
+            let data = teacher.sample(n, seed, set).map_err(|error| Error::about(flag, error))?;
+            Ok(Matrix { data: data.into(), rows: n, cols: *dim })
         };
         Ok(Self {
             name: format!("teacher {name}"),
-            train: draw(*n, 0)?,
-            validation: draw(HELD_OUT, 1)?,
-            test: draw(HELD_OUT, 2)?,
+            train: draw("--n", *n, 0)?,
+            validation: draw("--dim", HELD_OUT, 1)?,
+            test: draw("--dim", HELD_OUT, 2)?,
             teacher: Some(teacher),
             warnings: Vec::new(),
         })

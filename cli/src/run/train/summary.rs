@@ -4,10 +4,11 @@ use super::{CHECKPOINT, problem::Problem};
 use crate::{
     Number,
     args::ImageSize,
-    error::{Error, Result},
+    error::Result,
     io::{self, Matrix, model::ModelFile},
     plot::{BLUE, Curve, ORANGE, Plot, UPPER_RIGHT},
-    report::{Facts, shown},
+    report::Facts,
+    run::remove,
     sheet,
 };
 use gibbsite::{
@@ -16,8 +17,7 @@ use gibbsite::{
 };
 use serde::Serialize;
 use std::{
-    fmt, fs,
-    io::ErrorKind,
+    fmt,
     path::{Path, PathBuf},
 };
 
@@ -350,16 +350,6 @@ impl<T: Number> Results<'_, T> {
     ) -> Curve {
         let points = self.history.iter().map(|p| (p.record.iteration as f64, y(p))).collect();
         Curve { label: label.to_owned(), color, points, bars: Vec::new() }
-    }
-}
-
-/// Removes a file if it is there.
-pub fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(Error::System(format!("{}: cannot be replaced: {error}", shown(path))))
-        }
-        _ => Ok(()),
     }
 }
 
