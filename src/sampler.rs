@@ -8,8 +8,8 @@
 //! | [`Sampler::baoab`] | yes | no | up to a bias of the order of the step squared |
 //! | [`IndependenceMetropolis`] | with a Gaussian base | yes | yes |
 //!
-//! Chain `c` draws from its own stream of the seed: its path depends on (seed, c) alone, not on the other chains, the
-//! number of threads or the instruction set. A [`ReluEnergy`] is moved by one kernel for many steps; any other energy
+//! Chain `c` draws from its own stream of the seed: with a given step its path depends on (seed, c) alone, not on the other chains, the
+//! number of threads or the instruction set. Warm-up tunes one step for all chains from all of them. A [`ReluEnergy`] is moved by one kernel for many steps; any other energy
 //! is called once a step with the states of all chains.
 //!
 //! ```

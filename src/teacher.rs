@@ -108,14 +108,22 @@ impl<T: Real> Teacher<T> {
             return Err(Error::parameter("domain of the student", "the sphere", student.domain()));
         }
         let points = normaliser::base_samples(Base::Sphere, n, d, seed, KL_STREAMS)?;
-        // log p of the points' normalised weights, which may be below any number.
+        if n == 0 {
+            return Err(Error::Zero { what: "the number of points" });
+        }
+        // The logarithms of the points' normalised weights, which may be below any number themselves.
         let log_weights = |model: &ReluEnergy<T>| -> Result<Vec<f64>> {
-            let log_z = normaliser::from_base_samples(model, points.clone())?.value;
             let mut energy = vec![T::ZERO; n];
             model.energy(Rows::new(&points, n, d)?, &mut energy)?;
-            let log_mass = log_z + (n as f64).ln();
             let beta = model.beta().to_f64();
-            Ok(energy.iter().map(|f| -beta * f.to_f64() - log_mass).collect())
+            let logs: Vec<f64> = energy.iter().map(|f| -beta * f.to_f64()).collect();
+            if let Some(&log) = logs.iter().find(|log| !log.is_finite()) {
+                return Err(Error::parameter("energy of a model", "finite", -log));
+            }
+            let largest = logs.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+            let mass: f64 = logs.iter().map(|log| libm::exp(log - largest)).sum();
+            let log_mass = largest + libm::log(mass);
+            Ok(logs.iter().map(|log| log - log_mass).collect())
         };
         // KL = E_p[log p - log q] over the points, p and q their normalised weights.
         let (p, q) = (log_weights(&self.model)?, log_weights(student)?);

@@ -293,6 +293,11 @@ fn training_rejects_bad_data_and_options() {
     };
     assert!(train(x, not_convex).contains("not convex"));
     let euclidean = TrainOptions { domain: Domain::Euclidean, ..options() };
+    // Found by fuzzing: units so small that parameters in them overflow.
+    for scale in [1e-310, 1e200] {
+        let options = TrainOptions { base_scale: Some(scale), ..euclidean.clone() };
+        assert!(train(x, options).contains("base scale"));
+    }
     assert!(train(Rows::new(&zero, 4, 2).unwrap(), euclidean).contains("base scale"));
 }
 

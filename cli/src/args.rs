@@ -34,9 +34,10 @@ Examples:
   gibbsite bench relu.score                           speed of kernels against the machine's limits
   gibbsite info
 
-Tables are .npy (2-D, any real or integer type) or .csv (a first line of words is a header; one of
-numbers is a point, with a warning if it counts 0, 1, 2, ...), models .safetensors.
-Files appear whole or not at all; a run that is killed may leave .NAME.XXXXXX.part beside NAME.
+Tables are .npy (2-D, or 3-D with one chain or one draw; any real or integer type) or .csv (a first
+line of words is a header; one of numbers is a point, with a warning if it counts 0, 1, 2, ...),
+models .safetensors. Files appear whole or not at all, but for runs.csv of reproduce, which grows with
+the runs; a run that is killed may leave .NAME.XXXXXX.part beside NAME.
 Exit status: 0 done, 2 bad usage or bad input, 1 any other failure."
 )]
 pub struct Cli {
@@ -163,7 +164,8 @@ pub struct Input {
 /// Draw from a model by Markov chains
 ///
 /// All chains start at independent draws from the base measure, in R^d without one from the standard normal
-/// law, or at the rows of --init. The step size of mala and hmc is tuned during the warm-up unless it is given.
+/// law, or at the rows of --init. The step size of mala and hmc is tuned during the warm-up, by all chains
+/// together, unless it is given.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Writes the final states [chains, d], or with --trajectory all draws [draws, chains, d], and beside
@@ -292,7 +294,8 @@ pub struct KsdArgs {
     #[arg(long, value_name = "P", allow_hyphen_values = true, value_parser = half)]
     #[arg(requires = "bootstrap")]
     pub correlated: Option<f64>,
-    /// Directory of plots, made if missing [default: no plots]
+    /// Directory of plots, made if missing: trace.svg, and with --bootstrap null.svg, which is removed without
+    /// [default: no plots]
     #[arg(long, value_name = "DIR")]
     pub plots: Option<PathBuf>,
     #[command(flatten)]
@@ -341,7 +344,8 @@ pub struct ThinArgs {
     /// Table of the picked points, .csv
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
-    /// Directory of plots, made if missing [default: no plots]
+    /// Directory of plots, made if missing: trace.svg, and in two dimensions points.svg, which is removed in
+    /// others [default: no plots]
     #[arg(long, value_name = "DIR")]
     pub plots: Option<PathBuf>,
     #[command(flatten)]

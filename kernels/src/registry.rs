@@ -408,24 +408,32 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
         Entry {
             name: "noise.words",
             inputs: |_| Vec::new(),
-            outputs: |shape| vec![vector("words", PARTS * shape.n * shape.d)],
+            outputs: |shape| vec![vector("digests", PARTS * shape.n)],
             run: |isa, call, _| {
+                // Few at a time, so that they stay in cache.
+                const STEPS: usize = 16;
                 let Shape { n, d, m, .. } = call.shape;
                 let mut streams = noise::Streams::<T>::range(SEED, m as u64, n);
-                let mut words = vec![0; n * d];
-                noise::words(isa, &mut streams, n, &mut words);
-                copy_words(&words, call.outputs[0]);
+                let mut words = vec![0; n * d.min(STEPS)];
+                let mut digests = vec![0; n];
+                for start in (0..d).step_by(STEPS) {
+                    let words = &mut words[..n * STEPS.min(d - start)];
+                    noise::words(isa, &mut streams, n, words);
+                    for words in words.chunks_exact(n.max(1)) {
+                        digests.iter_mut().zip(words).for_each(|(all, &word)| digest(all, word));
+                    }
+                }
+                copy_words(&digests, call.outputs[0]);
             },
             reference: |call| {
                 let Shape { n, d, m, .. } = call.shape;
-                let mut words = vec![0; n * d];
-                for c in 0..n {
+                let digest_of = |c: usize| {
                     let mut stream = noise::reference::start(SEED, (m + c) as u64);
-                    let next = |_| noise::reference::next(&mut stream);
-                    let sequence: Vec<u64> = (0..d).map(next).collect();
-                    (0..d).for_each(|k| words[k * n + c] = sequence[k]);
-                }
-                copy_words(&words, call.outputs[0]);
+                    let mut all = 0;
+                    (0..d).for_each(|_| digest(&mut all, noise::reference::next(&mut stream)));
+                    all
+                };
+                copy_words(&(0..n).map(digest_of).collect::<Vec<_>>(), call.outputs[0]);
             },
             roundings: |_| Vec::new(),
             // Shifts, rotates, additions and exclusive ors, none of floating-point numbers.
@@ -902,6 +910,11 @@ fn copy_numbers<T: Real>(from: &[f64], to: &mut [T]) {
 
 /// Parts of a word, each a number that every type holds.
 const PARTS: usize = 4;
+
+/// Words have more bits than numbers: what goes out is one word for all of a stream's.
+fn digest(all: &mut u64, word: u64) {
+    *all = all.rotate_left(5) ^ word;
+}
 
 fn copy_words<T: Real>(from: &[u64], to: &mut [T]) {
     let part = |k: usize| from[k / PARTS] >> (16 * (k % PARTS)) & 0xffff;

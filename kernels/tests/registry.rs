@@ -65,7 +65,7 @@ fn doubles() {
     all::<f64>();
 }
 
-/// A function that takes a level or scratch space is a kernel.
+/// A function of a family that takes a level or scratch space is a kernel.
 #[test]
 fn every_kernel_is_listed() {
     let registry = include_str!("../src/registry.rs");

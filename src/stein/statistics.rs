@@ -220,9 +220,13 @@ fn student_tail(t: f64, freedom: usize) -> f64 {
 /// The regularised incomplete beta function at x = 1 - `rest`, by its continued fraction (Abramowitz and Stegun 1964, 26.5.8),
 /// where this converges fast, with small values precise to their own size.
 fn incomplete_beta(a: f64, b: f64, x: f64, rest: f64) -> f64 {
-    if x > (a + 1.0) / (a + b + 2.0) {
-        return 1.0 - incomplete_beta(b, a, rest, x);
+    match x > (a + 1.0) / (a + b + 2.0) {
+        true => 1.0 - beta_fraction(b, a, rest, x),
+        false => beta_fraction(a, b, x, rest),
     }
+}
+
+fn beta_fraction(a: f64, b: f64, x: f64, rest: f64) -> f64 {
     if x == 0.0 {
         return 0.0;
     }
@@ -510,6 +514,8 @@ mod tests {
             (3.169, 10, 0.005),
             (2.581, 150, 0.005405),
             (0.0, 7, 0.5),
+            // Where both sides are beyond their switch by rounding.
+            (1.6431676725154984, 18, 0.058855),
             (1e8, 1, 1e-8 / std::f64::consts::PI),
             (1e8, 2, 0.5e-16),
             (13.0, 99, 1.9539e-23),

@@ -18,7 +18,7 @@ pub use options::{Estimator, Regime, TrainOptions};
 
 use crate::{
     Domain, Error, Isa, Real, ReluEnergy, Result, Rows,
-    data::{check_finite, check_on_sphere, dot, try_zeros},
+    data::{check_finite, check_on_sphere, check_sphere, dot, try_zeros},
     monitor,
     normaliser::{self, LogZ},
     random::Stream,
@@ -133,6 +133,16 @@ impl<T: Real> Training<T> {
         let (train, validation) = (scaled(train), scaled(validation));
         let model = initial_model(d, options)?;
         let points = Rows::new(&train, train.len() / d, d)?;
+        // Units in which data and parameters can be told.
+        let usable = in_units_of(&model, unit)
+            .and_then(|_| check_finite("training data", points))
+            .and_then(|_| {
+                check_finite("validation data", Rows::new(&validation, validation.len() / d, d)?)
+            });
+        if usable.is_err() {
+            let expected = "neither too small nor too large for data and parameters";
+            return Err(Error::parameter("base scale", expected, unit));
+        }
         Ok(Self {
             objective: Objective::new(&model, points, unit.to_f64(), options)?,
             optimiser: optimiser::State::new(options)?,
@@ -565,7 +575,7 @@ fn check_data<T: Real>(
     }
     check_finite(what, x)?;
     match domain {
-        Domain::Sphere => check_on_sphere(what, x),
+        Domain::Sphere => check_sphere(cols).and_then(|()| check_on_sphere(what, x)),
         Domain::Euclidean => Ok(()),
     }
 }

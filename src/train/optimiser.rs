@@ -159,7 +159,8 @@ impl State {
                     let [first, second] =
                         moments.get_or_insert_with(|| [vec![0.0; len], vec![0.0; len]]);
                     *steps = steps.saturating_add(1);
-                    let corrections = [0.9_f64, 0.999].map(|beta| 1.0 - beta.powi(*steps));
+                    let count = f64::from(*steps);
+                    let corrections = [0.9, 0.999].map(|beta| 1.0 - libm::pow(beta, count));
                     let mut moments = first.iter_mut().zip(second);
                     for (parameters, grad, rate) in groups {
                         let entries = parameters.iter_mut().zip(grad).zip(&mut moments);

@@ -20,7 +20,8 @@ use std::{
 const MAX_HEADER: u64 = 64 << 10;
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// Reads a 2-D array from `input`, which holds the `len` bytes of a file called `path`.
+/// Reads a 2-D array from `input`, which holds the `len` bytes of a file called `path`: an array of shape `[n, d]`, `[n, 1, d]` or
+/// `[1, n, d]`.
 pub fn parse_matrix<T: Element>(
     path: &Path,
     mut input: impl Read,
@@ -106,6 +107,7 @@ struct Header {
     kind: Kind,
     big_endian: bool,
     fortran_order: bool,
+    /// Of three dimensions that a leading one of 1 makes two, 2.
     ndim: usize,
     /// The first two dimensions, 1 where there are fewer.
     shape: [usize; 2],
@@ -265,7 +267,12 @@ fn parse_header(path: &Path, text: &[u8], data_len: u64) -> Result<Header, Error
     if usize::try_from(count).is_err() {
         return Err(Error::Memory { path: path.into(), count: usize::MAX });
     }
-    let shape = first.map(|n| n as usize);
+    let first = first.map(|n| n as usize);
+    // A trajectory of one chain, or one draw of many chains.
+    let (ndim, shape) = match (ndim, first) {
+        (3, [1, rows, cols] | [rows, 1, cols]) => (2, [rows, cols]),
+        (ndim, [rows, cols, _]) => (ndim, [rows, cols]),
+    };
     Ok(Header { kind, big_endian, fortran_order, ndim, shape, count: count as usize })
 }
 
@@ -295,7 +302,7 @@ fn parse_dtype(descr: &[u8]) -> Option<(bool, Kind)> {
 #[derive(Clone, Copy)]
 struct Shape {
     ndim: usize,
-    first: [u64; 2],
+    first: [u64; 3],
     count: u64,
 }
 
@@ -332,7 +339,7 @@ impl<'a> Cursor<'a> {
         if !self.eat(b"(") {
             return Err("a tuple");
         }
-        let mut shape = Shape { ndim: 0, first: [1; 2], count: 1 };
+        let mut shape = Shape { ndim: 0, first: [1; 3], count: 1 };
         let mut comma = true;
         while !self.eat(b")") {
             if !comma {
@@ -491,14 +498,32 @@ mod tests {
     }
 
     #[test]
+    fn one_chain_or_one_draw_is_a_matrix() {
+        for (order, want) in
+            [("False", [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), ("True", [1.0, 4.0, 2.0, 5.0, 3.0, 6.0])]
+        {
+            for shape in ["(3, 1, 2)", "(1, 3, 2)", "(3, 2)"] {
+                let bytes = file(1, &header("|i1", order, shape), &[1, 2, 3, 4, 5, 6]);
+                let got = matrix::<f64>(&bytes).unwrap();
+                assert_eq!((got.rows, got.cols), (3, 2));
+                assert_eq!(got.data[..], want);
+            }
+        }
+        for shape in ["(3, 2, 1)", "(1, 3, 2, 1)"] {
+            let bytes = file(1, &header("|i1", "False", shape), &[1, 2, 3, 4, 5, 6]);
+            assert!(matrix::<f64>(&bytes).is_err(), "{shape}");
+        }
+    }
+
+    #[test]
     fn vectors() {
         let bytes = |shape| file(1, &header("|i1", "True", shape), &[1, 2, 3]);
         for shape in ["(3,)", "(3, 1)", "(1, 3)"] {
             assert_eq!(vector(&bytes(shape)).unwrap(), [1.0, 2.0, 3.0]);
         }
         assert_eq!(
-            vector(&bytes("(1, 3, 1)")).unwrap_err().to_string(),
-            "t.npy: expected a vector (one dimension, one row or one column), found 3 dimensions"
+            vector(&bytes("(1, 1, 3, 1)")).unwrap_err().to_string(),
+            "t.npy: expected a vector (one dimension, one row or one column), found 4 dimensions"
         );
         assert_eq!(
             matrix::<f64>(&bytes("(3,)")).unwrap_err().to_string(),

@@ -34,8 +34,8 @@ const TRACE: &str = "trace.svg";
 const AUTOCORRELATION: &str = "acf.svg";
 /// R-hat above which chains have not mixed (Vehtari et al. 2021).
 const LARGEST_R_HAT: f64 = 1.01;
-/// Autocorrelation time, in batches of the ESS, above which the ESS is not to be relied on: batch means
-/// miss the share time / (2 length) of it.
+/// Autocorrelation time less its inverse, in batches of the ESS, above which the ESS is not to be relied on: of
+/// a chain whose correlations die out at one rate, batch means miss half this share.
 const LONGEST_TIME: f64 = 0.25;
 
 pub fn run<T: Number>(args: &SampleArgs, context: Context) -> Result<()> {
@@ -104,11 +104,11 @@ pub fn run<T: Number>(args: &SampleArgs, context: Context) -> Result<()> {
         walk.states().as_slice()
     };
     let mut files = vec![shown(&args.out)];
+    io::write_npy(&args.out, &shape, data)?;
     // What this run may not draw must not stay from an earlier one.
     for ending in [TRACE, AUTOCORRELATION] {
         remove(&beside(&args.out, ending))?;
     }
-    io::write_npy(&args.out, &shape, data)?;
     for (path, svg) in plots {
         io::write_atomic(&path, |out| out.write_all(svg.as_bytes()))?;
         files.push(shown(&path));
@@ -172,10 +172,10 @@ fn doubts(summary: &Summary, batch_length: u64) -> Vec<String> {
     }
     if let Some(ess) = summary.ess_min {
         let time = (summary.draws * summary.chains) as f64 / ess;
-        if time > LONGEST_TIME * batch_length as f64 {
+        if time - 1.0 / time > LONGEST_TIME * batch_length as f64 {
             doubts.push(format!(
                 "the ESS is too large an estimate: an autocorrelation time of {time:.1} draws or more is \
-                 not small against the {batch_length} draws of a batch; take more --steps"
+                 not small against batches of {batch_length}; take more --steps"
             ));
         }
     }
@@ -225,6 +225,7 @@ fn about(args: &SampleArgs, error: gibbsite::Error) -> Error {
         }
         gibbsite::Error::Parameter { what: "step", .. } => Error::about("--step", error),
         gibbsite::Error::Memory { .. } => Error::about("--chains", error),
+        gibbsite::Error::Parameter { what: "dimension", .. } => Error::about("--model", error),
         error => Error::Library(error),
     }
 }
