@@ -406,7 +406,9 @@ fn draws_that_are_not_to_be_believed_make_warnings() {
             assert!(got.as_str().unwrap().contains(want), "{rest:?}: {got} is not {want}");
         }
     };
+    // Independent draws, of which batches of few are enough; the potential of some chains is too short for its R-hat.
     warnings(&["--sampler", "uniform-mh", "--steps", "200"], &[]);
+    warnings(&["--sampler", "uniform-mh", "--steps", "20"], &["R-hat of the potential is "]);
     warnings(&["--steps", "2"], &["2 draws are too few"]);
     // Trajectories of almost half a period take x to -x, which averages coordinates quickly, but not |x|².
     let flip = ["--sampler", "hmc", "--step", "0.29", "--leapfrog", "20", "--steps", "200"];
