@@ -66,8 +66,9 @@ pub struct Global {
     #[arg(long, global = true, value_name = "LEVEL", default_value = "auto")]
     #[arg(value_parser = PossibleValuesParser::new(["auto", "avx512", "avx2", "neon", "scalar"]))]
     pub isa: String,
-    /// Backend: auto is fused, which gives the same bits on every machine; faer and blas are matrix products
-    /// of these libraries, blas only if built with --features blas
+    /// Backend of energies, scores and parameter gradients (Stein kernels have one alone): auto is fused, which
+    /// gives the same bits on every machine; faer and blas are matrix products of these libraries, blas only if
+    /// built with --features blas
     #[arg(long, global = true, value_enum, value_name = "NAME", default_value_t = Backend::Auto)]
     pub backend: Backend,
     /// Print nothing but errors (and the JSON of --json)

@@ -187,6 +187,24 @@ fn outputs_have_the_same_bytes_for_all_threads_and_instruction_sets() {
     }
 }
 
+/// Where the host refuses further threads (here for want of address space for their stacks).
+#[test]
+#[cfg(unix)]
+fn without_threads_the_program_goes_on_alone() {
+    let dir = inputs();
+    let dir = dir.path();
+    let args = ["energy", "--model", "plain.safetensors", "--data", "x.npy", "--out", "o.npy"];
+    let args = [&args[..], &["--threads", "6"]].concat();
+    succeed(dir, &args);
+    let bytes = fs::read(dir.join("o.npy")).unwrap();
+    let stack = (usize::MAX / 4).to_string();
+    let output = command(dir, &args).env("RUST_MIN_STACK", stack).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let warning = "warning: cannot start 6 threads: going on with 1";
+    assert!(text(&output.stderr).contains(warning), "{}", text(&output.stderr));
+    assert!(fs::read(dir.join("o.npy")).unwrap() == bytes);
+}
+
 #[test]
 fn a_row_with_nan_changes_its_own_result_only() {
     let dir = inputs();

@@ -21,7 +21,7 @@ use crate::{
 use clap::{Parser, error::ErrorKind};
 use gibbsite::{Backend, BuildInfo, Domain, Isa, ReluEnergy, Rows};
 use std::{
-    env, fs, io::Write as _, num::NonZeroUsize, panic, path::Path, process::ExitCode, thread,
+    env, fs, io::Write as _, iter, num::NonZeroUsize, panic, path::Path, process::ExitCode, thread,
 };
 
 /// Runs the program on the arguments of the process.
@@ -140,11 +140,13 @@ fn choose_isa(name: &str) -> Result<Isa> {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    let context = Context::new(&cli.global)?;
+    let mut context = Context::new(&cli.global)?;
     if let (args::Backend::Blas, Some(blas)) = (cli.global.backend, blas()) {
         context.voice.message(format_args!("backend blas: {blas}"));
     }
-    thread_pool(context.threads)?.install(|| match cli.global.dtype.unwrap_or_default() {
+    let pool = as_many_threads_as_start(context)?;
+    context.threads = pool.current_num_threads();
+    pool.install(|| match cli.global.dtype.unwrap_or_default() {
         Dtype::F32 => command::<f32>(&cli.command, context),
         Dtype::F64 => command::<f64>(&cli.command, context),
     })
@@ -153,6 +155,27 @@ fn run(cli: Cli) -> Result<()> {
 fn thread_pool(threads: usize) -> Result<rayon::ThreadPool> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     pool.map_err(|error| Error::System(format!("cannot start {threads} threads: {error}")))
+}
+
+/// Threads for the command, fewer with a warning where the host does not allow so many: results do not
+/// depend on how many there are.
+fn as_many_threads_as_start(context: Context) -> Result<rayon::ThreadPool> {
+    let Context { threads, voice, .. } = context;
+    let halves = iter::successors(Some(threads), |threads| Some(threads / 2));
+    let pool = match halves.take_while(|&n| n > 1).find_map(|n| thread_pool(n).ok()) {
+        Some(pool) => pool,
+        // Which starts none.
+        None => {
+            rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().map_err(
+                |error| Error::System(format!("cannot start a pool of threads: {error}")),
+            )?
+        }
+    };
+    let started = pool.current_num_threads();
+    if started < threads {
+        voice.warning(format_args!("cannot start {threads} threads: going on with {started}"));
+    }
+    Ok(pool)
 }
 
 fn command<T: Number>(command: &Command, context: Context) -> Result<()> {
