@@ -204,7 +204,7 @@ fn what_belongs_to_another_model_is_refused() {
 #[test]
 fn scales_whose_squares_are_no_numbers_are_refused() {
     let flat = model::<f64>(4, 2, false, Backend::Auto);
-    for scale in [1e-200, 1e200, f64::NAN, -1.0] {
+    for scale in [1e-200, 1e-160, 1e200, f64::NAN, -1.0] {
         assert!(message(flat.clone().with_base_scale(scale)).contains("base scale"));
         if !(scale > 0.0) {
             message(normaliser::base_samples(Base::Gaussian(scale), 3, 2, 0, 0));

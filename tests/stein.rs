@@ -788,6 +788,12 @@ fn bad_input_is_an_error() {
     let (at, along) = ([1.0, 0.0], [0.1, 1.0]);
     let error = ksd(&on_sphere, rows(&at, 2), rows(&along, 2), Statistic::V).unwrap_err();
     assert!(matches!(error, Error::NotTangential { row: 0, .. }), "{error}");
+    // Relative to the score.
+    for (radial, accepted) in [(10.0, true), (1e4, false)] {
+        let long = [radial, 1e9];
+        let value = ksd(&on_sphere, rows(&at, 2), rows(&long, 2), Statistic::V);
+        assert_eq!(value.is_ok(), accepted, "{value:?}");
+    }
     for metric in [[1.0, 0.0, 0.0, -1.0], [f64::NAN, 0.0, 0.0, 1.0], [1.0, 0.5, 0.0, 1.0]] {
         let kernel = kernel.clone().with_metric(rows(&metric, 2));
         let failed = kernel.and_then(|kernel| ksd(&kernel, rows(&x, 2), rows(&s, 2), Statistic::V));

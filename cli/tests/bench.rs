@@ -96,6 +96,7 @@ fn people_get_a_table() {
         assert!(table.contains(&format!("peak of {isa}")), "{table}");
     }
     assert!(table.contains("copy of 8 "), "{table}");
+    assert!(table.contains(concat!("gibbsite ", env!("CARGO_PKG_VERSION"), ", ")), "{table}");
 }
 
 #[test]

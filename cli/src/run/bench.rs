@@ -9,7 +9,7 @@ use crate::{
     progress::Progress,
     report::shown,
 };
-use gibbsite::Isa;
+use gibbsite::{BuildInfo, Isa};
 use gibbsite_kernels::{
     Real,
     registry::{Entry, Shape},
@@ -43,6 +43,9 @@ pub fn run(args: &BenchArgs, context: Context) -> Result<()> {
         return Err(Error::Usage(format!(
             "{filter}: no kernel/type/level/shape has this in its name"
         )));
+    }
+    if BuildInfo::CURRENT.profile != "release" {
+        context.voice.warning("measuring a debug build; cargo run --release has the speed");
     }
     let mut machine = Machine::new(len, context);
     let mut measured = Vec::new();
@@ -168,6 +171,8 @@ struct Text<'a> {
 
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BuildInfo { version, rustc, target, profile, .. } = BuildInfo::CURRENT;
+        writeln!(f, "  gibbsite {version}, {profile} build by {rustc} for {target}")?;
         let Machine { copy, bandwidth, peaks } = self.machine;
         let megabytes = copy.bytes() as f64 / 1e6;
         writeln!(f, "  copy of {megabytes:<7.0} MB {:8.1} GB/s", bandwidth / 1e9)?;

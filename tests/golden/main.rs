@@ -1,13 +1,19 @@
-//! The bits of every kernel's results, pinned by hashes in `tests/golden/<family>.txt`.
+//! The bits of every kernel's results, pinned by hashes in `tests/golden/<family>.txt`, and those of the library's in
+//! `results.txt`.
 //!
 //! The same file has to hold on every instruction-set level of every architecture. A change of
 //! bits is a breaking change: `GIBBSITE_BLESS=1 cargo test --test golden` writes the new hashes, and
 //! the changelog says why under "Numerics". `GIBBSITE_ISA` caps the levels.
 
+#[path = "../common/mod.rs"]
+mod common;
+mod results;
+
 use gibbsite_kernels::{
     Isa, Real, Scratch,
     registry::{Array, Call, Entry, Shape, entries},
 };
+use results::Results;
 use std::{collections::BTreeMap, env, fmt::Write, fs, path::PathBuf};
 
 /// `(n, d, m)`: a few of each kind of remainder, sums of more than one tile, and nothing at all.
@@ -162,24 +168,35 @@ fn add_lines<T: Float>(files: &mut Files) {
     }
 }
 
+/// Compares lines with those of a file, or writes the file.
+fn check(name: &str, lines: &str) {
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "golden"].iter().collect();
+    let path = path.join(name).with_extension("txt");
+    if env::var_os("GIBBSITE_BLESS").is_some() {
+        fs::write(&path, lines).expect("the file can be written");
+    }
+    let recorded = fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; see tests/golden/main.rs", path.display()));
+    for (recorded, line) in recorded.lines().zip(lines.lines()) {
+        assert_eq!(recorded, line, "bits differ from {}; see tests/golden/main.rs", path.display());
+    }
+    let count = (recorded.lines().count(), lines.lines().count());
+    assert_eq!(count.0, count.1, "lines recorded in {} and made", path.display());
+}
+
 #[test]
 fn bits_are_as_recorded() {
     let mut files = Files::new();
     println!("{:20} {:5} {:8} {:>6}", "kernel", "dtype", "level", "cases");
     add_lines::<f32>(&mut files);
     add_lines::<f64>(&mut files);
-    for (family, lines) in files {
-        let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "golden"].iter().collect();
-        let path = path.join(family).with_extension("txt");
-        if env::var_os("GIBBSITE_BLESS").is_some() {
-            fs::write(&path, &lines).expect("the file can be written");
-        }
-        let recorded = fs::read_to_string(&path)
-            .unwrap_or_else(|error| panic!("{}: {error}; see tests/golden.rs", path.display()));
-        for (recorded, line) in recorded.lines().zip(lines.lines()) {
-            assert_eq!(recorded, line, "bits differ from {}; see tests/golden.rs", path.display());
-        }
-        let count = (recorded.lines().count(), lines.lines().count());
-        assert_eq!(count.0, count.1, "kernels recorded in {} and run", path.display());
-    }
+    files.into_iter().for_each(|(family, lines)| check(family, &lines));
+}
+
+#[test]
+fn results_are_as_recorded() {
+    let mut results = Results(String::new());
+    results.add_all::<f32>();
+    results.add_all::<f64>();
+    check("results", &results.0);
 }
