@@ -3,7 +3,7 @@
 mod common;
 
 use common::{BACKENDS, model, normals};
-use gibbsite::{Backend, Domain, Energy, Real, ReluEnergy, Rows, RowsMut, sampler::Sampler};
+use gibbsite::{Backend, Domain, Energy, Isa, Real, ReluEnergy, Rows, RowsMut, sampler::Sampler};
 
 /// What a model computes at some points, as f64.
 struct Outputs {
@@ -192,4 +192,23 @@ fn gradients_of_many_samples_are_sums_of_those_of_few() {
             }
         }
     }
+}
+
+#[test]
+fn models_tell_how_they_were_made() {
+    for (backend, name, path) in [
+        (Backend::Auto, "auto", Backend::Fused),
+        (Backend::Fused, "fused", Backend::Fused),
+        (Backend::Faer, "faer", Backend::Faer),
+    ] {
+        let model = model::<f64>(4, 2, false, backend);
+        assert_eq!((model.backend(), model.path()), (backend, path));
+        assert_eq!(backend.to_string(), name);
+    }
+    let model = model::<f32>(4, 2, true, Backend::Auto);
+    assert_eq!(model.clone().with_isa(Isa::Scalar).isa(), Isa::Scalar);
+    assert_eq!((model.isa(), model.neurons(), model.dim()), (Isa::best(), 4, 2));
+    let model = model.with_beta(0.5).unwrap().with_base_scale(2.0).unwrap();
+    assert_eq!((model.beta(), model.base_scale()), (0.5, Some(2.0)));
+    assert_eq!((model.domain(), model.bias().map(<[f32]>::len)), (Domain::Euclidean, Some(4)));
 }

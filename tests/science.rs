@@ -13,6 +13,17 @@ use gibbsite::{
 };
 
 #[test]
+fn a_base_adds_half_the_squared_distance_in_its_units() {
+    let theta = [1.0, -1.0];
+    let model = ReluEnergy::new(Rows::new(&theta, 1, 2).unwrap(), &[0.0]).unwrap();
+    let model = model.with_base_scale(2.0).unwrap();
+    let (mut potential, mut score) = ([0.0], [0.0; 2]);
+    let (x, out) = (Rows::new(&[3.0, -1.0], 1, 2), RowsMut::new(&mut score, 1, 2));
+    model.potential_score(x.unwrap(), Some(&mut potential), Some(out.unwrap())).unwrap();
+    assert_eq!((potential, score), ([10.0 / 8.0], [-3.0 / 4.0, 1.0 / 4.0]));
+}
+
+#[test]
 fn score_is_the_gradient_of_minus_the_potential() {
     let d = 6;
     let euclidean = model::<f64>(40, d, true, Backend::Auto)
