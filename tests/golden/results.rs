@@ -38,21 +38,22 @@ impl Results {
         self.training::<T>();
     }
 
-    /// Of more samples and neurons than a partial sum takes.
+    /// Of more samples and neurons than a partial sum takes; fewer samples where they are wide.
     fn energies<T: Real>(&mut self) {
-        for (name, n, m, model) in [
-            ("flat", 5000, 10, flat::<T>(10)),
-            ("sphere", 300, 10, sphere(10)),
-            ("wide", 60, 400, flat(400)),
+        for (name, n, model) in [
+            ("flat", 5000, flat::<T>(10)),
+            ("sphere", 300, sphere(10)),
+            ("many", 60, flat(400)),
+            ("wide", 1500, based(model(2, 784, false, Backend::Auto))),
         ] {
+            let d = model.dim();
             let x = points(&model, n);
-            let x = Rows::new(&x, n, D).unwrap();
-            let (mut energy, mut score) = (vec![T::ZERO; n], vec![T::ZERO; n * D]);
+            let x = Rows::new(&x, n, d).unwrap();
+            let (mut energy, mut score) = (vec![T::ZERO; n], vec![T::ZERO; n * d]);
             model.energy(x, &mut energy).unwrap();
-            model.score(x, RowsMut::new(&mut score, n, D).unwrap()).unwrap();
+            model.score(x, RowsMut::new(&mut score, n, d).unwrap()).unwrap();
             let mut grad = model.zero_grad();
             model.param_grad(x, Some(&normals(n, 5)), &mut grad).unwrap();
-            assert_eq!(grad.w.len(), m);
             self.add::<T>(&format!("energy.{name}"), bits(&energy));
             self.add::<T>(&format!("score.{name}"), bits(&score));
             let bias = grad.bias.iter().flat_map(|b| bits(b));
@@ -248,8 +249,11 @@ impl Results {
 const D: usize = 4;
 
 fn flat<T: Real>(m: usize) -> ReluEnergy<T> {
-    let model = model(m, D, true, Backend::Auto).with_base_scale(T::from_f64(1.25)).unwrap();
-    model.with_beta(T::from_f64(0.75)).unwrap()
+    based(model(m, D, true, Backend::Auto)).with_beta(T::from_f64(0.75)).unwrap()
+}
+
+fn based<T: Real>(model: ReluEnergy<T>) -> ReluEnergy<T> {
+    model.with_base_scale(T::from_f64(1.25)).unwrap()
 }
 
 fn sphere<T: Real>(m: usize) -> ReluEnergy<T> {
@@ -257,7 +261,7 @@ fn sphere<T: Real>(m: usize) -> ReluEnergy<T> {
 }
 
 fn points<T: Real>(model: &ReluEnergy<T>, n: usize) -> Vec<T> {
-    base_samples(Base::of(model).unwrap(), n, D, 4, 2).unwrap()
+    base_samples(Base::of(model).unwrap(), n, model.dim(), 4, 2).unwrap()
 }
 
 fn options(estimator: Estimator, domain: Domain) -> TrainOptions {
