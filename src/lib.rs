@@ -27,8 +27,8 @@
 //!
 //! Random draws are functions of (seed, stream) alone and sums have a fixed order, so with the backends
 //! [`Backend::Auto`] and [`Backend::Fused`] the same call gives the same bits for any number of threads and on any
-//! instruction set; see [`gibbsite_kernels`] for how. What factors a matrix by faer (metrics of Stein kernels, control
-//! functionals, the finite-set test, some monitors) says so: its last digits depend on the CPU.
+//! instruction set; see [`gibbsite_kernels`] for how. What factors or multiplies matrices by faer (metrics of Stein kernels,
+//! control functionals, the finite-set test, the tangent kernel and its drift, the largest curvature) says so: its last digits depend on the CPU.
 //!
 //! # Training a model
 //!

@@ -1,5 +1,5 @@
-//! Teachers: small known models on the sphere whose samples a student learns from, as in section 5 of
-//! Domingo-Enrich et al. (2021).
+//! Teachers: small known models on the sphere whose samples a student learns from, as in the
+//! experiments of Domingo-Enrich et al. (2021).
 
 use crate::{
     Domain, Error, Real, ReluEnergy, Result, Rows, ShapeError,

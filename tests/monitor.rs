@@ -362,7 +362,9 @@ fn gradient_flow_of_the_stein_discrepancy_conserves_the_imbalance() {
         let gram = Gram::new(&kernel, x, score).unwrap();
         let v = gram.score_gradient(x, score, Statistic::V).unwrap();
         let mut grad = model.zero_grad();
+        grad.bias.as_mut().unwrap().fill(7.0); // as one that was used before
         model.score_vjp(x, Rows::new(&v, n, d).unwrap(), &mut grad).unwrap();
+        assert!(grad.bias.as_ref().unwrap().iter().all(|&bias| bias == 0.0));
         grad
     };
     let run = |step| drift(&start, step, 20.0, gradient);

@@ -542,7 +542,7 @@ pub struct BenchArgs {
     pub sweep: bool,
 }
 
-/// Train a model, by maximum likelihood or a Stein discrepancy
+/// Train a model, by maximum likelihood, a Stein discrepancy or denoising score matching
 ///
 /// Without --data, a student learns from samples of a built-in teacher on the sphere, and its
 /// distance to the teacher is reported. The iterate with the smallest validation cross-entropy is

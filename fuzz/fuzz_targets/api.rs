@@ -80,8 +80,8 @@ fn model<T: Float>(input: &Input<'_>, numbers: &mut Numbers<'_>) -> Option<ReluE
 }
 
 fn longer(len: usize, surplus: i8) -> usize {
-    // Of the right length more often than not.
-    len.saturating_add_signed((surplus / 64).into())
+    // Of the right length in most inputs.
+    len.saturating_add_signed((surplus / 120).into())
 }
 
 /// Energy, potential and score.
@@ -118,6 +118,9 @@ fn evaluations<T: Float>(input: &Input<'_>, model: &ReluEnergy<T>, x: Rows<'_, T
     if tame && T::NAME == "f64" && !input.sphere {
         // Sums of multiples of 2^-15 below 2^20: no order of additions rounds.
         assert!(faer[0] == values[0], "{:?} by faer, {:?} by us", faer[0], values[0]);
+        if input.base_scale.is_none() && input.beta.is_none() {
+            assert!(faer[2] == values[2], "{:?} by faer, {:?} by us", faer[2], values[2]);
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Every kernel of the registry against its reference: the same bits on every instruction-set
-//! level, whatever the shape, the options, the alignment and the bits of the inputs.
+//! level, whatever the shape, the options, the alignment and the values of the inputs.
 #![no_main]
 
-use gibbsite_fuzz::{Float, Numbers};
+use gibbsite_fuzz::{Class, Float, Numbers};
 use gibbsite_kernels::{
     Isa, Scratch,
     registry::{Array, Call, Shape, entries},
@@ -26,6 +26,7 @@ struct Input<'a> {
     weighted: bool,
     pad: u8,
     offset: u8,
+    class: Class,
     values: &'a [u8],
 }
 
@@ -52,7 +53,7 @@ fn check<T: Float>(input: &Input<'_>) {
     let arrays = (entry.inputs)(shape);
     let mut inputs: Vec<Vec<T>> = Vec::new();
     for (k, array) in arrays.iter().enumerate() {
-        inputs.push((0..offset::<T>(input, k) + array.len()).map(|_| numbers.any()).collect());
+        inputs.push(numbers.array(input.class, offset::<T>(input, k) + array.len()));
     }
     let inputs: Vec<&[T]> =
         inputs.iter().enumerate().map(|(k, data)| &data[offset::<T>(input, k)..]).collect();

@@ -79,7 +79,8 @@ impl<T: Float> Energy<T> for Wild<'_> {
         if numbers.byte() == 0x7f {
             return Err(Error::Zero { what: "the patience of this energy" });
         }
-        let class = [Class::Tame, Class::One, Class::Bits][usize::from(numbers.byte() % 3)];
+        let class =
+            [Class::Tame, Class::Full, Class::One, Class::Bits][usize::from(numbers.byte() % 4)];
         if let Some(potential) = potential {
             potential.copy_from_slice(&numbers.array(class, x.rows()));
         }

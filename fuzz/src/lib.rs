@@ -2,7 +2,11 @@
 
 use gibbsite::{Energy, Error, Real, ReluEnergy, Result, Rows, RowsMut};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
-use std::{iter::Cycle, slice::Iter};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    iter::{Copied, Cycle},
+    slice::Iter,
+};
 
 /// Allocations that no memory can hold fail under the address sanitizer, as they do elsewhere, instead of ending the process.
 // SAFETY: the sanitizer declares this function for programs to define, and reads the string that it returns.
@@ -80,24 +84,46 @@ impl Size {
 /// What an array is made of.
 #[derive(Arbitrary, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// Multiples of 1/32 from -4 to below 4.
+    /// Multiples of 1/32 from -4 to below 4: many are equal, and sums of products are exact.
     Tame,
-    /// The same, but for one value of any bits.
+    /// Magnitudes from 1/16 to below 16 with digits down to the last: every operation rounds.
+    Full,
+    /// Tame, but for one value of any bits.
     One,
     /// Any bits.
     Bits,
 }
 
-/// The last bytes of an input, as numbers; repeated as often as necessary.
-pub struct Numbers<'a>(Cycle<std::iter::Copied<Iter<'a, u8>>>);
+/// The last bytes of an input, as numbers. As small inputs say little, and most are small, more bytes follow: the same again, if the first byte
+/// is odd, or random ones.
+pub enum Numbers<'a> {
+    Again(Cycle<Copied<Iter<'a, u8>>>),
+    Random { bytes: Copied<Iter<'a, u8>>, state: u64 },
+}
 
 impl<'a> Numbers<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes.iter().copied().cycle())
+        match bytes.split_first() {
+            Some((first, rest)) if first % 2 == 1 && !rest.is_empty() => {
+                Self::Again(rest.iter().copied().cycle())
+            }
+            _ => {
+                let mut hasher = DefaultHasher::new();
+                bytes.hash(&mut hasher);
+                Self::Random { bytes: bytes.iter().copied(), state: hasher.finish() }
+            }
+        }
     }
 
     pub fn byte(&mut self) -> u8 {
-        self.0.next().unwrap_or(0)
+        match self {
+            Self::Again(bytes) => bytes.next().expect("there is one"),
+            Self::Random { bytes, state } => bytes.next().unwrap_or_else(|| {
+                // Knuth's generator, whose highest bits are the best.
+                *state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (*state >> 56) as u8
+            }),
+        }
     }
 
     pub fn any<T: Float>(&mut self) -> T {
@@ -110,11 +136,21 @@ impl<'a> Numbers<'a> {
         T::from_f64(f64::from(self.byte() as i8) / 32.0)
     }
 
+    fn full<T: Float>(&mut self) -> T {
+        let bits = u64::from_le_bytes(std::array::from_fn(|_| self.byte()));
+        let (sign, exponent, digits) =
+            (bits >> 63 << 63, 1019 + (bits >> 52) % 8, bits << 12 >> 12);
+        T::from_f64(f64::from_bits(sign | exponent << 52 | digits))
+    }
+
     pub fn array<T: Float>(&mut self, class: Class, len: usize) -> Vec<T> {
-        if class == Class::Bits {
-            return (0..len).map(|_| self.any()).collect();
-        }
-        let mut array: Vec<T> = (0..len).map(|_| self.tame()).collect();
+        let mut array: Vec<T> = (0..len)
+            .map(|_| match class {
+                Class::Tame | Class::One => self.tame(),
+                Class::Full => self.full(),
+                Class::Bits => self.any(),
+            })
+            .collect();
         if class == Class::One && len > 0 {
             let at = usize::from(self.byte()) % len;
             array[at] = self.any();

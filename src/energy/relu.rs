@@ -461,6 +461,9 @@ impl<T: Real> ReluEnergy<T> {
             grad.w[j] = scale * crate::data::dot(theta, sum);
             sum.iter_mut().for_each(|sum| *sum = scale * w * *sum);
         }
+        if let Some(bias) = &mut grad.bias {
+            bias.fill(T::ZERO);
+        }
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! The F1 Stein discrepancy on the unit sphere (Domingo-Enrich et al. 2021, section 3.3).
+//! The F1 Stein discrepancy on the unit sphere (Domingo-Enrich et al. 2021).
 //!
 //! With b = s - (d-1) x, the discrepancy is the norm of v, where for every coordinate i
 //!
@@ -37,7 +37,7 @@ pub(crate) struct Critic<T> {
 }
 
 /// The F1 Stein discrepancy between points of the unit sphere and a density, of which the score is known: the norm of the suprema,
-/// one for every coordinate, of Stein's operator over functions of F1 norm 1 (Domingo-Enrich et al. 2021, section 3.3). The suprema
+/// one for every coordinate, of Stein's operator over functions of F1 norm 1 (Domingo-Enrich et al. 2021). The suprema
 /// are over single neurons, where they are attained, and found by a search in a bank of directions: what is returned is a
 /// lower bound, the same for the same seed.
 ///

@@ -23,7 +23,8 @@ const AT_ONCE: usize = 256;
 /// Bytes that sums over pairs with other points may take, all items at work together.
 const CROSS_BYTES: usize = 64 << 20;
 
-/// The Gram matrix `u(x_i, x_j)` of a Stein kernel at n points; it is computed when asked for, by all threads, and never held.
+/// The Gram matrix `u(x_i, x_j)` of a Stein kernel at n points; it is computed when asked for, tile by tile and by all
+/// threads.
 #[derive(Clone, Debug)]
 pub struct Gram<T> {
     kernel: Kernel<T>,

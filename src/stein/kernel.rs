@@ -80,7 +80,8 @@ impl SteinKernel {
     /// by faer, so last digits depend on the CPU.
     ///
     /// # Errors
-    /// If Λ is not square, symmetric and finite, or with a linear kernel or on the sphere.
+    /// If Λ is not square, symmetric and finite, for kernels that are no functions of the distance alone, and on the sphere. That Λ is
+    /// positive definite is checked by [`Gram::new`](crate::stein::Gram::new).
     pub fn with_metric(self, precision: Rows<'_, f64>) -> Result<Self> {
         if precision.rows() != precision.cols() {
             return Err(ShapeError::new(

@@ -18,7 +18,7 @@
 //! | fit a model, or move points | [`Gram::score_gradient`], [`Svgd`] |
 //!
 //! Scores come from any [`Energy`](crate::Energy) ([`Gram::of_energy`]), or from elsewhere as an array. The Gram matrix is computed tile by
-//! tile and never held, in memory of the order of n·d. Results are the same for any number of threads and on any
+//! tile, in memory of the order of n·d; only [`Gram::matrix`], [`Gram::stein_weights`] and [`Gram::control_functional`] hold it. Results are the same for any number of threads and on any
 //! instruction set, but for what factors a matrix.
 //!
 //! ```

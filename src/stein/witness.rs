@@ -296,7 +296,8 @@ pub struct Svgd {
 }
 
 impl Svgd {
-    /// With steps of this size in each coordinate, in units of AdaGrad's running scale of the direction.
+    /// With steps of this size in each coordinate, in units of the root of a running mean (factor 0.9) of the squared direction,
+    /// as in RMSProp.
     pub fn new(step: f64) -> Self {
         Self { step, bandwidth: None }
     }

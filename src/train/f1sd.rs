@@ -1,5 +1,5 @@
-//! The F1 Stein discrepancy between the data and the model on the sphere, and its gradient (Domingo-Enrich et al. 2021,
-//! section 3.3); [`crate::stein::F1Discrepancy`] says how its suprema are found.
+//! The F1 Stein discrepancy between the data and the model on the sphere, and its gradient (Domingo-Enrich et al. 2021);
+//! [`crate::stein::F1Discrepancy`] says how its suprema are found.
 
 use super::{Checkpoint, ksd::scores, network::Network};
 use crate::{ParamGrad, Real, ReluEnergy, Result, Rows, stein::F1Discrepancy};

@@ -48,8 +48,8 @@ pub enum NegativePhase {
         steps: usize,
     },
     /// Persistent unadjusted chains with Jarzynski's weights, which account for the change of the model at every iteration and
-    /// for the bias of the moves: expectations are unbiased for any step size (Carbone, Hua, Coste and Vanden-Eijnden 2023). One move
-    /// per iteration, resampled when the effective sample size falls below half of the chains; R^d only.
+    /// for the bias of the moves: expectations are consistent for any step size as chains grow in number (Carbone, Hua, Coste and
+    /// Vanden-Eijnden 2023). One move per iteration, resampled when the effective sample size falls below half of the chains; R^d only.
     Jarzynski {
         /// Number of chains.
         chains: usize,

@@ -37,7 +37,8 @@ pub struct Trained<T: Real> {
     pub history: Vec<Record>,
 }
 
-/// Fits a model to data by gradient descent on the estimator's loss.
+/// Fits a model to data: the loss of `options.estimator` is made small by `options.optimiser`, and the iterate with the smallest
+/// validation cross-entropy is kept.
 ///
 /// `train` and `validation` are n×d and n'×d. On the sphere their rows must have norm 1. `observe` receives every record and the
 /// model it is about, as they come.
@@ -45,8 +46,8 @@ pub struct Trained<T: Real> {
 /// The same options and data give the same bits for any number of threads (backend `fused` or `auto`).
 ///
 /// # Errors
-/// For data that are empty, not finite or off the sphere, options out of range, and [`Error::Diverged`] when parameters or the
-/// cross-entropy blow up.
+/// For data that are empty, not finite or off the sphere, options out of range, more neurons or chains than memory holds,
+/// [`Error::Diverged`] when parameters or the cross-entropy blow up, and whatever `observe` returns.
 pub fn fit<T: Real>(
     train: Rows<'_, T>,
     validation: Rows<'_, T>,
@@ -111,10 +112,10 @@ impl<T: Real> std::fmt::Debug for Training<T> {
 }
 
 impl<T: Real> Training<T> {
-    /// A run at its start; arguments and errors are those of [`fit`].
+    /// A run at its start; arguments are those of [`fit`].
     ///
     /// # Errors
-    /// For data that are empty, not finite or off the sphere, and options out of range.
+    /// For data that are empty, not finite or off the sphere, options out of range, and more neurons or chains than memory holds.
     pub fn new(
         train: Rows<'_, T>,
         validation: Rows<'_, T>,

@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Optimiser {
-    /// Gradient descent with the paper's step sizes.
+    /// Gradient descent with the schedule of [`TrainOptions::learning_rate`] and [`TrainOptions::decay`], whose defaults for maximum
+    /// likelihood are near those of the paper's experiments.
     #[default]
     GradientDescent,
     /// Adam (Kingma and Ba 2015) with β₁ = 0.9, β₂ = 0.999 and one step size for all parameters.
@@ -189,7 +190,7 @@ impl State {
 
 const ADAM_RATE: f64 = 0.02;
 
-/// Step sizes over time, as in the paper's experiments.
+/// Step sizes over time.
 #[derive(Clone, Copy)]
 pub(super) struct Schedule {
     start: f64,

@@ -3,7 +3,7 @@
 use super::{Critic, NegativePhase, Optimiser};
 use crate::{Backend, Domain, Error, Isa, Result, stein::Statistic};
 
-/// Which parameters are trained (Domingo-Enrich et al. 2021, section 3).
+/// Which parameters are trained (Domingo-Enrich et al. 2021).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Regime {
     /// Active: neurons and outer weights, the ball of F1. Starts from small Gaussian parameters.
@@ -22,7 +22,7 @@ impl std::fmt::Display for Regime {
     }
 }
 
-/// What is made small (Domingo-Enrich et al. 2021, section 3).
+/// What is made small (Domingo-Enrich et al. 2021).
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Estimator {
@@ -48,7 +48,7 @@ pub enum Estimator {
         /// σ, in units of the data; 0.3 base scales if absent.
         noise: Option<f64>,
     },
-    /// The squared F1 Stein discrepancy, on the sphere.
+    /// Half of the squared F1 Stein discrepancy, on the sphere; records have the whole of it.
     F1Sd {
         /// Who attains its suprema.
         critic: Critic,
@@ -92,12 +92,15 @@ pub struct TrainOptions {
     /// Step size l of the outer weights at the start. If absent, 0.05 (F1) or 0.5 (F2), for denoising 0.1 or 1, for the F1 Stein discrepancy 1 or
     /// 2.5. The neurons' step is 100 times larger, 25 times for the F1 Stein discrepancy. Both are scaled by m, so that they do not
     /// depend on it. Adam's is 0.02 if absent, transport's 1; L-BFGS finds its own.
+    ///
+    /// In R^d this, the weight decay and the initial variance refer to parameters of data divided by s√d, with s the base scale: draws
+    /// of the base then have a norm of about 1, as points of the sphere.
     pub learning_rate: Option<f64>,
     /// c of the schedule l / (1 + c t) of the step sizes at iteration t; 0 keeps them as they are. If absent, 0.005, for the F1 Stein
     /// discrepancy 0.01 (the paper's), and 0 for transport.
     pub decay: Option<f64>,
     /// Weight decay λ of all trained parameters, which adds (λ/2m) Σ_j (w_j² + |(θ_j, b_j)|²) to the loss: where both layers are balanced, λ
-    /// times the F1 norm, for any number of neurons.
+    /// times the F1 norm, for any number of neurons. Transport decays amplitudes alone.
     pub weight_decay: f64,
     /// Variance of the initial parameters in the active regime (0.1 in the paper's experiments): small values let neurons
     /// condense on few directions, large ones keep them near where they started.

@@ -14,7 +14,7 @@
 //! (x, y) = (± r cos (π/2)t, ± r sin (π/2)t), exchanged      signs and exchange from bits 0 to 2 of b
 //! ```
 //!
-//! u is never 0 and reaches 2^-W, so the tails go to 9.41 (`f64`) and 6.66 (`f32`) standard deviations;
+//! u is never 0 and reaches 2^-W, so the tails go to 9.42 (`f64`) and 6.66 (`f32`) standard deviations;
 //! the law is exactly symmetric.
 
 use crate::{Isa, Real, RowsMut, elementary::Constants};

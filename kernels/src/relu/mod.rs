@@ -11,7 +11,7 @@
 //! ```
 //!
 //! (Domingo-Enrich, Bietti, Vanden-Eijnden and Bruna, "On Energy-Based Models with
-//! Overparametrized Shallow Neural Networks", ICML 2021, section 2.) The derivative of the
+//! Overparametrized Shallow Neural Networks", ICML 2021.) The derivative of the
 //! ReLU is 0 at ±0. A NaN preactivation makes the value and the gradients it enters NaN, never
 //! silently 0.
 //!
