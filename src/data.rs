@@ -1,7 +1,7 @@
 //! Checks and small operations on rows, shared by models, samplers and estimators.
 
 use crate::{Error, Real, Result, Rows};
-use gibbsite_kernels::{Isa, Scratch, rowwise};
+use gibbsite_kernels::{Isa, Scratch, noise::Streams, rowwise};
 
 pub(crate) use rowwise::reference::dot;
 
@@ -55,7 +55,15 @@ pub(crate) fn check_on_sphere<T: Real>(what: &'static str, x: Rows<'_, T>) -> Re
 }
 
 pub(crate) fn check_tangential<T: Real>(x: Rows<'_, T>, score: Rows<'_, T>) -> Result<()> {
-    let tolerance = sphere_tolerance::<T>();
+    check_tangential_within(sphere_tolerance::<T>(), x, score)
+}
+
+/// NaN rows pass.
+pub(crate) fn check_tangential_within<T: Real>(
+    tolerance: f64,
+    x: Rows<'_, T>,
+    score: Rows<'_, T>,
+) -> Result<()> {
     for (row, (x, score)) in x.iter().zip(score.iter()).enumerate() {
         let radial = dot(x, score).to_f64();
         if radial.abs() > tolerance * dot(score, score).to_f64().sqrt().max(1.0) {
@@ -63,6 +71,21 @@ pub(crate) fn check_tangential<T: Real>(x: Rows<'_, T>, score: Rows<'_, T>) -> R
         }
     }
     Ok(())
+}
+
+/// Streams `first..first + count` of a seed.
+///
+/// # Errors
+/// If memory cannot hold their states; `what` names them.
+pub(crate) fn streams<T: Real>(
+    what: &'static str,
+    seed: u64,
+    first: u64,
+    count: usize,
+) -> Result<Vec<Streams<T>>> {
+    // What the states take; those of a group are made together, without a chance to fail.
+    drop(try_zeros::<f64>(what, count, size_of::<[u64; 4]>() / size_of::<f64>())?);
+    Ok(Streams::range(seed, first, count))
 }
 
 /// `rows`·`cols` zeros.

@@ -3,7 +3,7 @@
 //! [`Draws`] works on stored draws of one scalar quantity: rank-normalised split R-hat, effective
 //! sample sizes (ESS), the Monte Carlo standard error (MCSE) of the mean and autocorrelations.
 //! [`RunningDiagnostics`] watches every coordinate of a set of chains while they run and stores no
-//! draws. [`RunningMean`] averages a stream such as the acceptance rate.
+//! draws.
 //!
 //! Throughout, `M` is the number of chains, `N` the number of draws in each and `S = M N`. Equation
 //! and section numbers refer to A. Vehtari, A. Gelman, D. Simpson, B. Carpenter and P.-C. Bürkner,
@@ -825,31 +825,6 @@ fn weighted_mean(values: impl Iterator<Item = (f64, f64)> + Clone) -> (f64, f64)
     (mean, values.map(|(weight, x)| weight * (x - mean) * (x - mean)).sum())
 }
 
-/// Mean of a stream of values, such as acceptance probabilities.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct RunningMean {
-    count: u64,
-    mean: f64,
-}
-
-impl RunningMean {
-    /// Takes the next value. One that is not finite makes the mean NaN or infinite for good.
-    pub fn push(&mut self, value: f64) {
-        self.count += 1;
-        self.mean += (value - self.mean) / self.count as f64;
-    }
-
-    /// Mean so far, NaN before the first value.
-    pub fn mean(&self) -> f64 {
-        if self.count == 0 { f64::NAN } else { self.mean }
-    }
-
-    /// Number of values so far.
-    pub fn count(&self) -> u64 {
-        self.count
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -1508,15 +1483,5 @@ mod tests {
                 assert!(n < max_blocks || full >= max_blocks as u64 / 2);
             }
         }
-    }
-
-    #[test]
-    fn running_mean_averages() {
-        let mut rate = RunningMean::default();
-        assert!(rate.mean().is_nan());
-        for x in [1.0, 0.0, 0.5, 0.25] {
-            rate.push(x);
-        }
-        assert_eq!((rate.mean(), rate.count()), (0.4375, 4));
     }
 }

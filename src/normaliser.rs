@@ -15,6 +15,7 @@ use gibbsite_kernels::noise::{self, STREAMS, Streams, reference::key};
 
 /// An estimate of log Z with the weighted points behind it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct LogZ<T> {
     /// The estimate of log Z.
     pub value: f64,
@@ -47,7 +48,7 @@ pub enum Method {
 /// threads.
 ///
 /// # Errors
-/// If memory cannot hold them, or the scale is not positive and finite.
+/// If memory cannot hold them, `d` is 0, or the scale is not positive and finite.
 pub fn base_samples<T: Real>(
     base: Base<T>,
     n: usize,
@@ -60,14 +61,17 @@ pub fn base_samples<T: Real>(
     {
         return Err(Error::parameter("base scale", "positive and finite", scale));
     }
+    if d == 0 {
+        return Err(Error::Zero { what: "the dimension" });
+    }
     let mut x = try_zeros("number of draws", n, d)?;
     let block = parallel::rows_per_item(n, 256, STREAMS);
-    let items = x.chunks_mut((block * d).max(1)).enumerate().collect();
+    let items = x.chunks_mut(block * d).enumerate().collect();
     parallel::for_each(items, |(b, x): (usize, &mut [T]), _| {
-        let rows = x.len() / d.max(1);
+        let rows = x.len() / d;
         let mut streams = Streams::range(key(seed, bank), (b * block) as u64, rows);
         noise::normals(Isa::best(), &mut streams, RowsMut::new(x, rows, d).expect("whole rows"));
-        for x in x.chunks_exact_mut(d.max(1)) {
+        for x in x.chunks_exact_mut(d) {
             match base {
                 Base::Sphere => {
                     // All normals of a row are 0 for one in 2^50 or fewer; any point will do.
@@ -276,9 +280,10 @@ pub(crate) fn weigh<T>(log_weights: Vec<f64>, points: Vec<T>, method: Method) ->
     }
     let max = log_weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     // Infinite energies are points of no weight, unless all are.
-    if !max.is_finite() || log_weights.iter().any(|weight| weight.is_nan()) {
+    let lost = log_weights.iter().find(|weight| weight.is_nan());
+    if let Some(&weight) = lost.or(Some(&max).filter(|max| !max.is_finite())) {
         let expected = "numbers (parameters are too large)";
-        return Err(Error::parameter("energies behind log Z", expected, -max));
+        return Err(Error::parameter("energies behind log Z", expected, -weight));
     }
     let mut weights: Vec<f64> = log_weights.iter().map(|&w| libm::exp(w - max)).collect();
     let sum: f64 = weights.iter().sum();

@@ -3,7 +3,7 @@
 //! Every draw of the library is a function of (seed, stream, position in the stream), never of
 //! threads, batch sizes or instruction sets: each chain and each block of a bank owns a stream.
 
-use crate::{Isa, Real, Result, RowsMut, data::try_zeros};
+use crate::{Isa, Real, Result, RowsMut, data::streams};
 use gibbsite_kernels::{
     ShapeError,
     noise::{
@@ -86,13 +86,7 @@ impl<T: Real> Streams<T> {
     /// # Errors
     /// If memory cannot hold their states.
     pub fn new(seed: u64, first: u64, count: usize, isa: Isa) -> Result<Self> {
-        // What the states take; those of a group are made together, without a chance to fail.
-        drop(try_zeros::<f64>(
-            "number of streams",
-            count,
-            size_of::<[u64; 4]>() / size_of::<f64>(),
-        )?);
-        Ok(Self { groups: noise::Streams::range(seed, first, count), count, isa })
+        Ok(Self { groups: streams("number of streams", seed, first, count)?, count, isa })
     }
 
     /// Next words: `out[k * count + c]` is the k-th of stream c. What does not make a whole step stays as it is.

@@ -28,7 +28,9 @@
 use crate::{
     Domain, Energy, Error, Real, ReluEnergy, Result, Rows, RowsMut,
     checkpoint::Checkpoint,
-    data::{check_finite, check_on_sphere, check_sphere, try_zeros},
+    data::{
+        check_finite, check_on_sphere, check_sphere, check_tangential_within, streams, try_zeros,
+    },
     error::number,
     normaliser::{Base, base_samples},
     parallel,
@@ -112,8 +114,8 @@ impl<'a, T: Real> Sampler<'a, T> {
         Self::new(Method::Hamiltonian { leapfrog, langevin: false }, step)
     }
 
-    /// Underdamped Langevin dynamics by the splitting BAOAB (Leimkuhler and Matthews 2013), with velocities that
-    /// start from rest; R^d only.
+    /// Underdamped Langevin dynamics by the splitting BAOAB (Leimkuhler and Matthews 2013) with time steps of `step`: velocities
+    /// start from rest and keep e^(-friction step) of themselves from one step to the next; R^d only.
     pub fn baoab(step: f64, friction: f64) -> Self {
         Self::new(Method::Baoab { friction }, step)
     }
@@ -183,9 +185,7 @@ impl<'a, T: Real> Sampler<'a, T> {
                 }
             }
             Method::Baoab { friction } => {
-                if !(*friction >= 0.0 && friction.is_finite()) {
-                    return Err(Error::parameter("friction", "not negative and finite", *friction));
-                }
+                check_friction::<T>(*friction, self.step)?;
                 if sphere {
                     return Err(Error::parameter(
                         "sampler",
@@ -258,7 +258,7 @@ impl<'a, T: Real> Sampler<'a, T> {
             velocity: vec![T::ZERO; if keeps_velocity { x.len() } else { 0 }],
             x,
             dim: d,
-            streams: Streams::range(self.seed, CHAIN_STREAMS, chains),
+            streams: streams("number of chains", self.seed, CHAIN_STREAMS, chains)?,
             chains,
             method,
             step: self.step,
@@ -278,11 +278,44 @@ fn check_step<T: Real>(step: f64) -> Result<()> {
     }
 }
 
+/// Of velocities that keep all of themselves, none is ever drawn.
+fn check_friction<T: Real>(friction: f64, step: f64) -> Result<()> {
+    if !(friction > 0.0 && friction.is_finite()) {
+        return Err(Error::parameter("friction", "positive and finite", friction));
+    }
+    match T::from_f64(kept(friction, step)) < T::ONE {
+        true => Ok(()),
+        false => {
+            let expected = "large enough to take something of a velocity in the chains' precision";
+            Err(Error::parameter("friction times step", expected, friction * step))
+        }
+    }
+}
+
+/// What BAOAB leaves of a velocity at each step.
+fn kept(friction: f64, step: f64) -> f64 {
+    libm::exp(-friction * step)
+}
+
 fn check_points<T: Real>(what: &'static str, points: Rows<'_, T>, domain: Domain) -> Result<()> {
     check_finite(what, points)?;
     match domain {
         Domain::Euclidean => Ok(()),
         Domain::Sphere => check_on_sphere(what, points),
+    }
+}
+
+/// Far more than what rounding leaves of a projection, and far less than a gradient that was not projected.
+const ROUGHLY_TANGENTIAL: f64 = 0.01;
+
+/// Whether a Metropolis test has something to go by.
+fn check_potentials<T: Real>(potential: &[T]) -> Result<()> {
+    match potential.iter().position(|u| !(u.to_f64() > f64::NEG_INFINITY)) {
+        Some(row) => {
+            let value = potential[row].to_f64();
+            Err(Error::NonFinite { what: "the potentials", row, col: 0, value })
+        }
+        None => Ok(()),
     }
 }
 
@@ -326,6 +359,7 @@ pub struct Report {
 
 /// The chains at one moment of [`Chains::sample`].
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Draw<'a, T> {
     /// Number of the draw, from 0.
     pub index: usize,
@@ -384,9 +418,12 @@ impl<T: Real> Chains<T> {
     /// Changes the step size, as a schedule does.
     ///
     /// # Errors
-    /// If it is not positive and finite.
+    /// If it is not positive and finite, or too small for the friction of BAOAB to be felt.
     pub fn set_step(&mut self, step: f64) -> Result<()> {
         check_step::<T>(step)?;
+        if let Method::Baoab { friction } = self.method {
+            check_friction::<T>(friction, step)?;
+        }
         self.step = step;
         Ok(())
     }
@@ -405,8 +442,9 @@ impl<T: Real> Chains<T> {
     /// Moves every chain `steps` times.
     ///
     /// # Errors
-    /// If the energy's dimension or domain is not the chains', whatever the energy returns, and
-    /// [`Error::ChainDiverged`] if a state is no longer finite. After an error of the energy, chains without a Metropolis test
+    /// If the energy's dimension or domain is not the chains', whatever the energy returns, if potentials or scores where the chains
+    /// stand leave nothing to go by (for a Metropolis test, a potential of +∞ does, in that any other is accepted), or scores on the sphere are
+    /// not tangential, and [`Error::ChainDiverged`] if a state is no longer finite. After an error of the energy, chains without a Metropolis test
     /// may stand at the point where it was asked; those that have diverged want a [`restart`](Self::restart).
     pub fn run<E: Energy<T> + ?Sized>(&mut self, energy: &E, steps: usize) -> Result<Report> {
         self.moved(energy, steps).map(|moved| moved.0)
@@ -533,10 +571,9 @@ impl<T: Real> Chains<T> {
                 step: number(if langevin { (2.0 * self.step).sqrt() } else { self.step }),
                 drifts: leapfrog,
             },
-            Method::Baoab { friction } => Rule::Baoab {
-                step: number(self.step),
-                keep: number(libm::exp(-friction * self.step)),
-            },
+            Method::Baoab { friction } => {
+                Rule::Baoab { step: number(self.step), keep: number(kept(friction, self.step)) }
+            }
         }
     }
 
@@ -602,6 +639,16 @@ impl<T: Real> Chains<T> {
             Some(&mut potential),
             Some(RowsMut::new(&mut score, n, self.dim)?),
         )?;
+        let scores = Rows::new(&score, n, self.dim)?;
+        if matches!(self.method, Method::Hamiltonian { .. }) {
+            // Chains that start from there would reject whatever is proposed, for ever.
+            check_potentials(&potential)?;
+            check_finite("the scores", scores)?;
+        }
+        if self.domain == Domain::Sphere && energy.as_relu().is_none() {
+            // What is radial is cut off by some moves and not by others. Scores of finite ones: others show as chains that diverge.
+            check_tangential_within(ROUGHLY_TANGENTIAL, self.states(), scores)?;
+        }
         let velocity = vec![T::ZERO; if self.velocity.is_empty() { self.x.len() } else { 0 }];
         let (log_ratio, accepted) = (vec![T::ZERO; n], vec![T::ZERO; n]);
         Ok(Moves { score, velocity, potential, log_ratio, accepted })
@@ -834,6 +881,7 @@ impl DualAveraging {
         libm::exp(self.log_average)
     }
 }
+
 /// Independence Metropolis chains: every proposal is a fresh draw from the model's base probability,
 /// accepted with probability min(1, exp(β f(x) - β f(y))).
 ///
@@ -888,7 +936,7 @@ impl<T: Real> IndependenceMetropolis<T> {
     /// Makes `steps` proposals to every chain; returns the mean acceptance, 0 without steps.
     ///
     /// # Errors
-    /// If the model's dimension or base probability is not the chains'.
+    /// If the model's dimension or base probability is not the chains', or its energy is NaN or -∞ where one stands.
     pub fn run(&mut self, model: &ReluEnergy<T>, steps: usize) -> Result<f64> {
         if Base::of(model)? != self.base {
             let got = "another: its proposals come from there";
@@ -898,6 +946,7 @@ impl<T: Real> IndependenceMetropolis<T> {
         let mut now = vec![T::ZERO; n];
         let mut next = vec![T::ZERO; n];
         model.energy(self.states(), &mut now)?;
+        check_potentials(&now)?;
         let mut accepted = 0;
         for _ in 0..steps {
             let number = PROPOSAL_STREAMS.wrapping_add(self.proposals);

@@ -137,14 +137,21 @@ impl<T: Real> Teacher<T> {
     /// If the dimensions differ.
     pub fn max_cosine(&self, student: &ReluEnergy<T>) -> Result<f64> {
         self.check_dim(student)?;
+        // In units of the largest coordinate, where no square is beyond the range of numbers.
+        let scaled = |a: &[T]| -> Vec<f64> {
+            let largest = a.iter().map(|a| a.to_f64().abs()).fold(0.0, f64::max);
+            a.iter().map(|a| a.to_f64() / largest).collect()
+        };
         let cosine = |a: &[T], b: &[T]| {
-            let dot = |a: &[T], b: &[T]| crate::data::dot(a, b).to_f64();
-            dot(a, b).abs() / (dot(a, a) * dot(b, b)).sqrt()
+            let (a, b) = (scaled(a), scaled(b));
+            let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+            (dot(&a, &b).abs() / (dot(&a, &a) * dot(&b, &b)).sqrt()).clamp(0.0, 1.0)
         };
         let pairs = student.theta().iter().flat_map(|student| {
             self.model.theta().iter().map(move |teacher| cosine(student, teacher))
         });
-        Ok(pairs.filter(|cosine| !cosine.is_nan()).fold(0.0, f64::max))
+        // Neurons of 0 have no direction: their cosines are NaN, which no maximum is.
+        Ok(pairs.fold(0.0, f64::max))
     }
 
     fn check_dim(&self, student: &ReluEnergy<T>) -> Result<&Self> {

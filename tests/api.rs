@@ -5,7 +5,7 @@ mod common;
 use common::{BACKENDS, model, normals};
 use gibbsite::{
     Backend, Domain, Energy, Error, ReluEnergy, Rows, RowsMut,
-    normaliser::{self, Base, LogZ},
+    normaliser::{self, Base},
     random::Stream,
     sampler::{IndependenceMetropolis, Sampler, Start},
     stein::{Gram, Statistic, SteinKernel},
@@ -174,7 +174,14 @@ fn energies_that_overflow_have_no_normaliser() {
     let theta = [1e30, -1e30_f32];
     let model = ReluEnergy::new(Rows::new(&theta, 2, 1).unwrap(), &[1e30, -1e30]).unwrap();
     let model = model.with_base_scale(1.0).unwrap();
-    assert!(message(normaliser::importance_sampling(&model, 50, 0, 0)).contains("log Z"));
+    let error = message(normaliser::importance_sampling(&model, 50, 0, 0));
+    assert!(error.contains("log Z"), "{error}");
+    // Infinity less infinity.
+    let theta = [3e38, 3e38_f32];
+    let model = ReluEnergy::new(Rows::new(&theta, 2, 1).unwrap(), &[1.0, -1.0]).unwrap();
+    let model = model.with_base_scale(1.0).unwrap();
+    let error = message(normaliser::importance_sampling(&model, 50, 0, 0));
+    assert!(error.contains("log Z") && error.contains("NaN"), "{error}");
 }
 
 #[test]
@@ -195,10 +202,25 @@ fn what_belongs_to_another_model_is_refused() {
         let x = Rows::new(&x, 1, 2).unwrap();
         message(cross_entropy(&sphere, x, &log_z));
     }
-    let empty = LogZ { weights: Vec::new(), ..log_z.clone() };
+    let (mut empty, mut torn) = (log_z.clone(), log_z);
+    empty.weights.clear();
     assert!(message(empty.resample(3, 0)).contains("must not be zero"));
-    let torn = LogZ { points: log_z.points[1..].to_vec(), ..log_z };
+    torn.points.remove(0);
     message(torn.resample(3, 0));
+}
+
+#[test]
+fn neurons_of_any_length_have_a_direction() {
+    let teacher = Teacher::<f32>::named("j1w2", 4, 0).unwrap();
+    let direction = teacher.model().theta().as_slice();
+    for scale in [1e-30_f32, 1e-18, 1.0, 1e30] {
+        let theta: Vec<f32> = direction.iter().map(|x| scale * x).collect();
+        let student = ReluEnergy::new(Rows::new(&theta, 1, 4).unwrap(), &[1.0]).unwrap();
+        let cosine = teacher.max_cosine(&student).unwrap();
+        assert!((0.999999..=1.0).contains(&cosine), "{scale}: {cosine}");
+    }
+    let nothing = ReluEnergy::new(Rows::new(&[0.0_f32; 4], 1, 4).unwrap(), &[1.0]).unwrap();
+    assert_eq!(teacher.max_cosine(&nothing).unwrap(), 0.0);
 }
 
 #[test]
@@ -230,6 +252,8 @@ fn nothing_done_is_nothing_reported() {
     let one = normaliser::importance_sampling(&based, 1, 0, 0).unwrap();
     assert!(one.std_error.is_nan(), "the spread of one weight: {}", one.std_error);
     Stream::new(0, 0).fill_sphere::<f64>(&mut []);
+    let nowhere = normaliser::base_samples(Base::<f64>::Sphere, usize::MAX, 0, 0, 0);
+    assert!(message(nowhere).contains("must not be zero"));
 }
 
 #[test]
@@ -251,6 +275,18 @@ fn training_rejects_bad_data_and_options() {
     let options = || TrainOptions { neurons: 5, iterations: 1, ..TrainOptions::default() };
     assert!(train(x, TrainOptions { neurons: 0, ..options() }).contains("neurons"));
     assert!(train(x, TrainOptions { evaluate_every: 0, ..options() }).contains("evaluations"));
+    assert!(train(x, TrainOptions { patience: Some(0), ..options() }).contains("patience"));
+    // Which L-BFGS would not look at.
+    let lbfgs = || TrainOptions {
+        optimiser: Optimiser::Lbfgs,
+        regime: Regime::F2,
+        estimator: Estimator::Ksd { bandwidth: None, statistic: Statistic::V },
+        ..options()
+    };
+    let given = TrainOptions { learning_rate: Some(0.1), ..lbfgs() };
+    assert!(train(x, given).contains("learning rate must be absent"));
+    let given = TrainOptions { decay: Some(0.1), ..lbfgs() };
+    assert!(train(x, given).contains("decay must be absent"));
     let rate = TrainOptions { learning_rate: Some(-1.0), ..options() };
     assert!(train(x, rate).contains("learning rate"));
     let scale = TrainOptions { base_scale: Some(1.0), ..options() };

@@ -5,7 +5,7 @@ mod common;
 use gibbsite::{
     Domain, Energy, Error, Real, ReluEnergy, Result, Rows, RowsMut,
     random::Stream,
-    sampler::{Chains, Sampler, Start},
+    sampler::{Chains, IndependenceMetropolis, Sampler, Start},
 };
 
 /// A ReLU energy that does not say so: samplers move it the way of any other energy.
@@ -139,6 +139,14 @@ fn bad_options_are_errors() {
     refused(Sampler::baoab(0.1, 1.0).bounds(0.0, 1.0), &flat);
     assert!(Sampler::hmc(0.1, 2).build(&flat).unwrap().set_noise(0.5).is_err());
     refused(Sampler::baoab(0.1, -1.0), &flat);
+    // Velocities that are kept whole are never drawn.
+    refused(Sampler::baoab(0.1, 0.0), &flat);
+    refused(Sampler::baoab(1e-9, 1e-9), &flat);
+    let mut chains = Sampler::baoab(0.1, 1.0).build(&flat).unwrap();
+    assert!(chains.set_step(1e-18).is_err() && chains.set_step(1e-12).is_ok());
+    let single = model::<f32>(2, 3, false, Domain::Euclidean);
+    assert!(Sampler::baoab(1e-8, 1.0).build(&single).is_err());
+    assert!(Sampler::baoab(1e-6, 1.0).build(&single).is_ok());
     refused(Sampler::baoab(0.1, 1.0), &sphere);
     refused(Sampler::mala(0.1).start(Start::Gaussian(1.0)), &sphere);
     refused(Sampler::mala(0.1).start(Start::Gaussian(0.0)), &flat);
@@ -156,6 +164,79 @@ fn bad_options_are_errors() {
     assert!(chains.set_step(0.0).is_err());
     let mut chains = Sampler::ula(1e200).chains(3).build(&flat).unwrap();
     assert!(matches!(chains.run(&flat, 50), Err(Error::ChainDiverged { .. })));
+}
+
+/// An energy that says the same everywhere.
+struct Saying {
+    domain: Domain,
+    potential: f64,
+    score: [f64; 2],
+}
+
+impl Energy<f64> for Saying {
+    fn dim(&self) -> usize {
+        2
+    }
+
+    fn domain(&self) -> Domain {
+        self.domain
+    }
+
+    fn potential_score(
+        &self,
+        x: Rows<'_, f64>,
+        potential: Option<&mut [f64]>,
+        score: Option<RowsMut<'_, f64>>,
+    ) -> Result<()> {
+        if let Some(potential) = potential {
+            potential.fill(self.potential);
+        }
+        if let Some(mut score) = score {
+            (0..x.rows()).for_each(|i| score.row_mut(i).copy_from_slice(&self.score));
+        }
+        Ok(())
+    }
+}
+
+/// Which would freeze without a word: no proposal is better than a NaN.
+#[test]
+fn chains_do_not_start_where_nothing_can_be_told() {
+    let flat =
+        |potential, slope| Saying { domain: Domain::Euclidean, potential, score: [slope, 0.0] };
+    for sampler in [Sampler::mala(0.1), Sampler::hmc(0.1, 3)] {
+        let run = |energy: Saying| {
+            let mut chains = sampler.clone().chains(3).build(&energy).unwrap();
+            chains.warm_up(&energy, 3).and_then(|_| chains.run(&energy, 3))
+        };
+        for potential in [f64::NAN, f64::NEG_INFINITY] {
+            let error = run(flat(potential, 0.0)).unwrap_err();
+            assert!(error.to_string().contains("potentials"), "{error}");
+        }
+        for slope in [f64::NAN, f64::INFINITY] {
+            let error = run(flat(0.0, slope)).unwrap_err();
+            assert!(error.to_string().contains("scores"), "{error}");
+        }
+        // Outside the support.
+        assert!(run(flat(f64::INFINITY, 0.0)).is_ok());
+    }
+    // The potential is infinity less infinity.
+    let theta = [1.7e308, 1.7e308];
+    let model = ReluEnergy::new(Rows::new(&theta, 2, 1).unwrap(), &[1.0, -1.0]).unwrap();
+    let model = model.with_base_scale(1.0).unwrap();
+    let mut chains = IndependenceMetropolis::new(&model, 20, 0).unwrap();
+    assert!(chains.run(&model, 1).unwrap_err().to_string().contains("potentials"));
+}
+
+#[test]
+fn scores_on_the_sphere_have_to_be_tangential() {
+    let energy = Saying { domain: Domain::Sphere, potential: 0.0, score: [1.0, 0.0] };
+    for sampler in [Sampler::ula(0.1), Sampler::mala(0.1), Sampler::hmc(0.1, 2)] {
+        let mut chains = sampler.chains(4).build(&energy).unwrap();
+        let error = chains.run(&energy, 1).unwrap_err();
+        assert!(matches!(error, Error::NotTangential { .. }), "{error}");
+    }
+    let still = Saying { score: [0.0; 2], ..energy };
+    assert!(Sampler::mala(0.1).build(&still).unwrap().run(&still, 1).is_ok());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! against their level.
 
 use gibbsite::{
-    Domain, Energy, Error, Isa, Real, Result, Rows, RowsMut,
+    Domain, Energy, Error, Isa, Real, ReluEnergy, Result, Rows, RowsMut,
     random::Stream,
     stein::{
         F1Discrepancy, Gram, KsdTest, Regularisation, Statistic, SteinKernel, Svgd, WildBootstrap,
@@ -757,6 +757,61 @@ fn points_in_parts_have_the_discrepancy_of_all() {
         &mut |_| {},
     );
     assert!(uneven.is_err());
+    // A file that is written to in between: the first part is another, or longer, when it is asked for again.
+    for (value, len) in [(3.0, 4), (1.0, 6)] {
+        let mut asked = 0;
+        let changing = |k: usize| {
+            asked += usize::from(k == 0);
+            let changed = k == 0 && asked > 1;
+            let (value, len) = if changed { (value, len) } else { (1.0, 4) };
+            Ok((vec![value; len], vec![0.0; len]))
+        };
+        let found =
+            ksd_in_parts::<f64>(&kernel, 2, changing, 2, Statistic::V, &mut |_| {}).unwrap_err();
+        assert!(found.to_string().contains("another part 0"), "{found}");
+    }
+}
+
+/// Where the values are so large or so small that their squares are no numbers.
+#[test]
+fn spreads_are_told_at_any_scale() {
+    let (n, d) = (60, 2);
+    let x: Vec<f64> = normals(n * d, 12, 0);
+    let kernel = SteinKernel::rbf(1e120).unwrap();
+    let found = |scale: f64| {
+        let s: Vec<f64> = x.iter().map(|x| scale * (0.4 - x)).collect();
+        let blocks = ksd_blocks(&kernel, rows(&x, d), rows(&s, d), 6).unwrap();
+        let all = ksd(&kernel, rows(&x, d), rows(&s, d), Statistic::U).unwrap();
+        let relative = all.std_error.unwrap() / all.squared;
+        [blocks.p_value, blocks.std_error / blocks.squared, relative]
+    };
+    let usual = found(1.0);
+    assert!(usual[0] > 1e-4 && usual[0] < 0.5, "{usual:?}");
+    for scale in [1e-100, 1e100] {
+        for (found, usual) in found(scale).into_iter().zip(usual) {
+            assert!((found / usual - 1.0).abs() < 1e-9, "{scale}: {found} against {usual}");
+        }
+    }
+}
+
+/// Of points that were normalised in single precision, where gradients are all but radial.
+#[test]
+fn a_models_own_scores_are_not_doubted() {
+    let theta = [1000.0, 0.0];
+    let model = ReluEnergy::new(rows(&theta, 2), &[1.0]).unwrap();
+    let model = model.with_domain(Domain::Sphere).unwrap();
+    let mut x: Vec<f64> = Vec::new();
+    for k in 1..40 {
+        let angle = 1e-4 * f64::from(k);
+        x.extend([angle.cos(), angle.sin()].map(|x| f64::from(x as f32)));
+    }
+    let (x, kernel) = (rows(&x, 2), SteinKernel::rbf(1.0).unwrap().on_sphere());
+    let mut score = vec![0.0; 78];
+    model.score(x, RowsMut::new(&mut score, 39, 2).unwrap()).unwrap();
+    let given = Gram::new(&kernel, x, rows(&score, 2)).map(drop);
+    assert!(matches!(given, Err(Error::NotTangential { .. })), "{given:?}");
+    let own = Gram::of_energy(&kernel, &model, x).unwrap();
+    assert!(own.ksd(Statistic::V, &mut |_| {}).unwrap().squared > 0.0);
 }
 
 #[test]
@@ -825,6 +880,17 @@ fn bad_input_is_an_error() {
         assert!(ksd_test(&kernel, rows(&x, 2), rows(&s, 2), Statistic::V, &bootstrap).is_err());
     }
     assert!(stein_thin(&kernel, rows(&x, 2), rows(&s, 2), 0).is_err());
+    let gram = Gram::new(&kernel, rows(&x, 2), rows(&s, 2)).unwrap();
+    let log_density = &[0.0, 0.0];
+    for (positive_laplacian, weight) in [
+        (&[0.0, -1.0], None),
+        (&[0.0, 1.0], Some(-0.5)),
+        (&[0.0, 1.0], Some(f64::NAN)),
+        (&[0.0, 1.0], Some(f64::INFINITY)),
+    ] {
+        let by = Regularisation { log_density, positive_laplacian, weight };
+        assert!(gram.thin(1, Some(by), &mut |_| {}).is_err(), "{by:?}");
+    }
     assert!(
         ksd_aggregated_test::<f64>(&[], rows(&x, 2), rows(&s, 2), 0.05, &WildBootstrap::new(9))
             .is_err()

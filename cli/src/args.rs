@@ -205,7 +205,7 @@ pub struct SampleArgs {
     #[arg(long, value_name = "L", allow_hyphen_values = true, value_parser = count)]
     pub leapfrog: Option<usize>,
     /// Friction of baoab [default: 1]
-    #[arg(long, value_name = "G", allow_hyphen_values = true, value_parser = not_negative)]
+    #[arg(long, value_name = "G", allow_hyphen_values = true, value_parser = positive)]
     pub friction: Option<f64>,
     /// First states, one per row, .npy or .csv
     #[arg(long, value_name = "FILE")]
@@ -687,10 +687,9 @@ pub struct Optimisation {
     #[arg(long, value_name = "RATE", allow_hyphen_values = true, value_parser = not_negative)]
     #[arg(default_value_t = TrainOptions::default().weight_decay)]
     pub weight_decay: f64,
-    /// Variance of the initial parameters in the regime f1
+    /// Variance of the initial parameters in the regime f1, but for transport [default: 0.1]
     #[arg(long, value_name = "V", allow_hyphen_values = true, value_parser = positive)]
-    #[arg(default_value_t = TrainOptions::default().initial_variance)]
-    pub initial_variance: f64,
+    pub initial_variance: Option<f64>,
     /// Iterations between evaluations
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = count)]
     #[arg(default_value_t = TrainOptions::default().evaluate_every)]

@@ -230,6 +230,11 @@ fn a_row_with_nan_changes_its_own_result_only() {
             }
         }
     }
+    // A sum over rows has no rows of its own.
+    let grad = ["grad", "--model", "bias.safetensors", "--data", "nan.npy"];
+    let report = json(dir, &[&grad[..], &["--out", "g.safetensors"]].concat());
+    let warning = report["warnings"][0].as_str().unwrap();
+    assert!(warning.starts_with("nan.npy: NaN in row 57"), "{warning}");
 }
 
 #[test]
@@ -252,10 +257,10 @@ fn points_off_the_sphere_get_energies_with_a_warning_but_no_scores() {
 }
 
 #[test]
-fn a_first_line_that_counts_columns_is_a_point_with_a_warning() {
+fn lines_and_columns_that_count_are_taken_for_numbers_with_a_warning() {
     let dir = inputs();
     let dir = dir.path();
-    fs::write(dir.join("counted.csv"), "0,1,2,3,4\n1,2,3,4,6\n2,3,4,5,7\n3,1,4,1,5\n").unwrap();
+    fs::write(dir.join("counted.csv"), "0,1,2,3,4\n1,2,3,4,6\n3,3,4,5,7\n2,1,4,1,5\n").unwrap();
     fs::write(dir.join("plain.csv"), "0,1,2,3,5\n1,2,3,4,6\n").unwrap();
     let model = ["--model", "plain.safetensors"];
     let warned = |args: &[&str], count| {
@@ -275,6 +280,14 @@ fn a_first_line_that_counts_columns_is_a_point_with_a_warning() {
     let draw = ["sample", "--steps", "10", "--no-plots", "--init", "counted.csv"];
     warned(&[&draw[..], &model, &out].concat(), 1);
     warned(&tiny(&data("counted.csv")), 1);
+    // As pandas and R number rows.
+    for (first, header) in [(0, ",a,b,c,d\n"), (1, "\"\",a,b,c,d\n")] {
+        let lines: String = (first..first + 3).map(|k| format!("{k},0.5,0,{k},0\n")).collect();
+        fs::write(dir.join("counted.csv"), format!("{header}{lines}")).unwrap();
+        let report = warned(&[&["energy"][..], &model, &data("counted.csv"), &out].concat(), 1);
+        let warning = report["warnings"][0].as_str().unwrap();
+        assert!(warning.contains("first column, which numbers the rows"), "{warning}");
+    }
 }
 
 #[test]
@@ -433,6 +446,13 @@ fn draws_that_are_not_to_be_believed_make_warnings() {
     warnings(&flip, &["R-hat of the potential is "]);
     let slow = ["--sampler", "ula", "--step", "0.001", "--chains", "100", "--steps", "200"];
     warnings(&slow, &["R-hat is ", "R-hat of the potential is ", "the ESS is too large"]);
+    // Each step takes x to -2x.
+    for steps in ["60", "500"] {
+        let away = ["--sampler", "ula", "--step", "12", "--warm-up", "0", "--steps", steps];
+        let report = json(dir, &[&draw[..], &away].concat());
+        let warning = report["warnings"][0].as_str().unwrap();
+        assert!(warning.starts_with("the chains run away"), "{warning}");
+    }
 
     // Where no proposal is accepted, another step would not help: there is none.
     let steep = ModelFile { beta: 1e9, ..model(Domain::Sphere, None, false) };
@@ -485,9 +505,31 @@ fn plots_of_an_earlier_run_do_not_stay() {
 }
 
 #[test]
+fn what_is_read_is_not_replaced() {
+    let dir = inputs();
+    let dir = dir.path();
+    let read = fs::read(dir.join("x.npy")).unwrap();
+    let input = ["--model", "plain.safetensors", "--data", "x.npy", "--out", "./x.npy"];
+    for command in ["energy", "score", "gram", "thin"] {
+        let points = if command == "thin" { &["--points", "2"][..] } else { &[] };
+        refuse(dir, &[&[command], &input[..], points].concat(), "--out ./x.npy: would replace");
+    }
+    fs::copy(dir.join("plain.safetensors"), dir.join("m.safetensors")).unwrap();
+    let input = ["--model", "m.safetensors", "--data", "x.npy", "--out", "m.safetensors"];
+    refuse(dir, &[&["grad"], &input[..]].concat(), "--out m.safetensors: would replace");
+    assert!(fs::read(dir.join("x.npy")).unwrap() == read);
+    // Chains that go on where they were are another matter.
+    let draw = ["sample", "--model", "plain.safetensors", "--steps", "2", "--no-plots"];
+    succeed(dir, &[&draw[..], &["--init", "x.npy", "--out", "x.npy"]].concat());
+}
+
+#[test]
 fn places_that_take_no_files_are_refused_before_the_work() {
     let dir = inputs();
     let dir = dir.path();
+    fs::create_dir_all(dir.join("out/model.safetensors")).unwrap();
+    let train = ["train", "--iterations", "1000000000", "--out", "out"];
+    refuse(dir, &train, "model.safetensors");
     let out = format!("{}.npy", "a".repeat(248));
     let draw = ["sample", "--steps", "5", "--model", "sphere.safetensors", "--out", &out];
     refuse(dir, &draw, ".trace.svg");
@@ -1058,6 +1100,16 @@ fn training_refuses_bad_input() {
         (vec!["--estimator", "dsm"], "--domain euclidean"),
         (vec!["--estimator", "sliced"], "second derivatives"),
         (vec!["--noise", "0.1"], "--noise"),
+        (vec!["--regime", "f2", "--initial-variance", "0.2"], "--initial-variance: needs"),
+        (vec!["--optimiser", "transport", "--initial-variance", "0.2"], "--initial-variance: "),
+        (
+            vec!["--regime", "f2", "--optimiser", "lbfgs", "--learning-rate", "0.2"],
+            "--learning-rate: --optimiser lbfgs",
+        ),
+        (
+            vec!["--regime", "f2", "--optimiser", "lbfgs", "--decay", "0.2"],
+            "--decay: --optimiser lbfgs",
+        ),
         (vec!["--optimiser", "lbfgs"], "--regime f2"),
         (vec!["--optimiser", "lbfgs", "--regime", "f2", "--estimator", "f1sd"], "--optimiser"),
         (vec!["--optimiser", "lbfgs", "--regime", "f2", "--negative", "persistent"], "--optimiser"),

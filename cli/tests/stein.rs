@@ -128,6 +128,11 @@ fn values_follow_the_definition() {
             definition(Some(Radial::Imq(1.0, -0.5)), false),
         ),
         (vec!["--kernel", "linear"], definition(None, true)),
+        // The defaults said.
+        (
+            vec!["--kernel", "linear", "--bandwidth", "median", "--exponent", "-0.5"],
+            definition(None, true),
+        ),
         (
             vec!["--kernel", "imq+linear", "--bandwidth", "0.7"],
             definition(Some(Radial::Imq(0.7, -0.5)), true),
@@ -452,11 +457,11 @@ fn bad_input_is_refused() {
             "--bandwidth: --kernel linear has none",
         ),
         (
-            "--data x.npy --scores s.npy --kernel rbf --exponent -0.5",
+            "--data x.npy --scores s.npy --kernel rbf --exponent -0.4",
             "--exponent: --kernel rbf has none (imq and imq+linear have)",
         ),
         (
-            "--data x.npy --scores s.npy --kernel linear --exponent -0.5",
+            "--data x.npy --scores s.npy --kernel linear --exponent -0.4",
             "--exponent: --kernel linear has none (imq and imq+linear have)",
         ),
         (

@@ -94,6 +94,15 @@ impl F1Discrepancy {
         check_on_sphere("points", x)?;
         check_finite("scores", score)?;
         check_tangential(x, score)?;
+        self.squared_of_model(x, score)
+    }
+
+    /// The same without checks, for a model's scores, which are tangential as well as the points' rounding lets them be.
+    pub(crate) fn squared_of_model<T: Real>(
+        &self,
+        x: Rows<'_, T>,
+        score: Rows<'_, T>,
+    ) -> Result<f64> {
         let critics = self.critics(x, score)?;
         Ok(critics.iter().map(|critic| critic.response * critic.response).sum())
     }

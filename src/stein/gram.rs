@@ -20,8 +20,13 @@ const STRIP: usize = 8 * TILE;
 /// Work items whose results are held at a time.
 const AT_ONCE: usize = 256;
 
-/// Bytes that sums over pairs with other points may take, all items at work together.
-const CROSS_BYTES: usize = 64 << 20;
+/// Bytes that the results of work items may take which hold many sums each.
+const SUMS_BYTES: usize = 64 << 20;
+
+/// How many work items with this number of sums are held at a time.
+fn at_once(sums: usize) -> usize {
+    (SUMS_BYTES / size_of::<f64>() / sums.max(1)).clamp(1, AT_ONCE)
+}
 
 /// The Gram matrix `u(x_i, x_j)` of a Stein kernel at n points; it is computed when asked for, tile by tile and by all
 /// threads.
@@ -72,6 +77,15 @@ impl<T: Real> Gram<T> {
     /// not tangential for a kernel there or in less than two dimensions, the kernel's constants do not fit the type, its metric is of another
     /// size or not positive definite, or it wants directions of points and one is too near to 0 or too far from it.
     pub fn new(kernel: &SteinKernel, x: Rows<'_, T>, score: Rows<'_, T>) -> Result<Self> {
+        let gram = Self::of_scores(kernel, x, score)?;
+        if kernel.domain() == Domain::Sphere {
+            check_tangential(x, score)?;
+        }
+        Ok(gram)
+    }
+
+    /// With scores that are tangential as well as the points' rounding lets a model's be.
+    fn of_scores(kernel: &SteinKernel, x: Rows<'_, T>, score: Rows<'_, T>) -> Result<Self> {
         if (score.rows(), score.cols()) != (x.rows(), x.cols()) {
             let expected = format!("{} x {}", x.rows(), x.cols());
             let got = format!("{} x {}", score.rows(), score.cols());
@@ -85,7 +99,6 @@ impl<T: Real> Gram<T> {
         if kernel.domain() == Domain::Sphere {
             check_sphere(x.cols())?;
             check_on_sphere("the points", x)?;
-            check_tangential(x, score)?;
         }
         let (points, kernel) = (kernel.points(x, score)?, kernel.of_type()?);
         let fingerprint = Some(fingerprint(x, score));
@@ -128,11 +141,19 @@ impl<T: Real> Gram<T> {
         let (n, d) = (x.rows(), x.cols());
         let mut score = vec![T::ZERO; n * d];
         energy.potential_score(x, None, Some(RowsMut::new(&mut score, n, d)?))?;
-        Self::new(kernel, x, Rows::new(&score, n, d)?)
+        let score = Rows::new(&score, n, d)?;
+        match energy.as_relu() {
+            Some(_) => Self::of_scores(kernel, x, score),
+            None => Self::new(kernel, x, score),
+        }
     }
 
     pub(super) fn from_kernel(kernel: Kernel<T>, points: Points<T>, isa: Isa) -> Self {
         Self { kernel, points, fingerprint: None, isa }
+    }
+
+    pub(super) fn fingerprint(&self) -> Option<u64> {
+        self.fingerprint
     }
 
     /// Whether these are what the matrix was made of.
@@ -269,7 +290,7 @@ impl<T: Real> Gram<T> {
         let add = |to: &mut [f64], from: &[f64]| {
             to.iter_mut().zip(from).for_each(|(to, from)| *to += from)
         };
-        self.upper_half(work, progress, |item, sums: Sums| {
+        self.upper_half(AT_ONCE, work, progress, |item, sums: Sums| {
             add(&mut above[item.rows.clone()], &sums.rows);
             add(&mut below[item.cols.clone()], &sums.cols);
         });
@@ -282,7 +303,7 @@ impl<T: Real> Gram<T> {
         let mut totals = [vec![0.0; n], vec![0.0; m]];
         let starts: Vec<usize> = (0..n).step_by(TILE).collect();
         // Each item at work has sums for all the points there.
-        let at_once = (CROSS_BYTES / size_of_val(&totals[1][..]).max(1)).clamp(1, AT_ONCE);
+        let at_once = at_once(m);
         for (done, starts) in starts.chunks(at_once).enumerate() {
             let mut items: Vec<(Range<usize>, [Vec<f64>; 2])> = starts
                 .iter()
@@ -312,8 +333,8 @@ impl<T: Real> Gram<T> {
         kernels: &[Kernel<T>],
         signs: &Signs,
         progress: Progress<'_>,
-    ) -> Vec<f64> {
-        let mut totals = vec![0.0; kernels.len() * signs.draws()];
+    ) -> Result<Vec<f64>> {
+        let mut totals = try_zeros("number of bootstrap draws", signs.draws(), kernels.len())?;
         let len = totals.len();
         let work = |item: &Item, scratch: &mut _| {
             let mut sums = vec![0.0; len];
@@ -331,10 +352,10 @@ impl<T: Real> Gram<T> {
             }
             sums
         };
-        self.upper_half(work, progress, |_, sums: Vec<f64>| {
+        self.upper_half(at_once(len), work, progress, |_, sums: Vec<f64>| {
             totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += 2.0 * sum);
         });
-        totals
+        Ok(totals)
     }
 
     /// The product with a matrix: `out_i = Σ_j u(x_i, x_j) v_j`; both n×r.
@@ -357,9 +378,10 @@ impl<T: Real> Gram<T> {
         Ok(())
     }
 
-    /// Calls `work` for all parts of the upper half of the matrix and `combine` with the results, in order.
+    /// Calls `work` for all parts of the upper half of the matrix, some at once, and `combine` with the results, in order.
     fn upper_half<R: Send>(
         &self,
+        at_once: usize,
         work: impl Fn(&Item, &mut gibbsite_kernels::Scratch) -> R + Sync,
         progress: Progress<'_>,
         mut combine: impl FnMut(&Item, R),
@@ -373,7 +395,7 @@ impl<T: Real> Gram<T> {
         let (mut done, whole) = (0.0, 0.5 * n as f64 * (n + TILE) as f64);
         loop {
             let mut batch: Vec<(Item, Option<R>)> =
-                items.by_ref().take(AT_ONCE).map(|item| (item, None)).collect();
+                items.by_ref().take(at_once).map(|item| (item, None)).collect();
             if batch.is_empty() {
                 return progress(1.0);
             }

@@ -70,10 +70,18 @@ fn estimate(sums: &RowSums, statistic: Statistic) -> Result<Ksd> {
             })
             .collect();
         let mean = left.iter().sum::<f64>() / n as f64;
-        let square: f64 = left.iter().map(|left| (left - mean) * (left - mean)).sum();
-        (square * (n - 1) as f64 / n as f64).sqrt()
+        finite(root_of_squares(&left, mean, |squares| squares * (n - 1) as f64 / n as f64))
     });
-    Ok(Ksd { squared, std_error, statistic })
+    Ok(Ksd { squared, std_error: std_error.transpose()?, statistic })
+}
+
+/// The root of a multiple of Σ (value - mean)², also where squares would be beyond the range of numbers.
+fn root_of_squares(values: &[f64], mean: f64, multiple: impl Fn(f64) -> f64) -> f64 {
+    let largest = values.iter().map(|value| (value - mean).abs()).fold(0.0, f64::max);
+    // A power of two leaves the digits as they are.
+    let (_, exponent) = libm::frexp(largest);
+    let scaled = |value: &f64| libm::scalbn(value - mean, -exponent).powi(2);
+    libm::scalbn(multiple(values.iter().map(scaled).sum()).sqrt(), exponent)
 }
 
 /// [`ksd`] of points that are too many for memory: `load` gives one of `parts` parts of them after the other, x and scores (of d
@@ -81,7 +89,8 @@ fn estimate(sums: &RowSums, statistic: Statistic) -> Result<Ksd> {
 /// point.
 ///
 /// # Errors
-/// As [`ksd`], whatever `load` returns, if there are no parts, for a kernel with a metric, or if parts differ in dimension.
+/// As [`ksd`], whatever `load` returns, if there are no parts, for a kernel with a metric, if parts differ in dimension, or if one is
+/// not what it was when it was asked for before.
 pub fn ksd_in_parts<T: Real>(
     kernel: &SteinKernel,
     parts: usize,
@@ -107,7 +116,7 @@ pub fn ksd_in_parts<T: Real>(
     };
     let whole = parts as f64 * parts as f64;
     let mut sums = RowSums::default();
-    let mut starts = Vec::new();
+    let mut earlier = Vec::new();
     for a in 0..parts {
         let later = gram(a)?;
         let own = later.partial_row_sums(&mut |share| progress(((a * a) as f64 + share) / whole));
@@ -115,14 +124,19 @@ pub fn ksd_in_parts<T: Real>(
         sums.below.extend(own.below);
         sums.diagonal.extend(own.diagonal);
         sums.above.extend(own.above);
-        for (b, &first) in starts.iter().enumerate() {
+        for (b, &(first, fingerprint)) in earlier.iter().enumerate() {
             let mut progress =
                 |share: f64| progress(((a * a + 1 + 2 * b) as f64 + 2.0 * share) / whole);
-            let [of_rows, of_cols] = gram(b)?.cross_sums(&later, &mut progress);
+            let again = gram(b)?;
+            if again.fingerprint() != fingerprint {
+                let got = format!("another part {b}");
+                return Err(Error::parameter("parts", "the same whenever asked for", got));
+            }
+            let [of_rows, of_cols] = again.cross_sums(&later, &mut progress);
             sums.above[first..].iter_mut().zip(of_rows).for_each(|(sum, part)| *sum += part);
             sums.below[start..].iter_mut().zip(of_cols).for_each(|(sum, part)| *sum += part);
         }
-        starts.push(start);
+        earlier.push((start, later.fingerprint()));
     }
     check_count(statistic, sums.diagonal.len())?;
     progress(1.0);
@@ -198,9 +212,9 @@ pub fn ksd_blocks<T: Real>(
         values.push(gram.select(&numbers).ksd(Statistic::U, &mut |_| {})?.squared);
     }
     let count = blocks as f64;
-    let squared = values.iter().sum::<f64>() / count;
-    let variance = values.iter().map(|v| (v - squared).powi(2)).sum::<f64>() / (count - 1.0);
-    let std_error = (variance / count).sqrt();
+    let squared = finite(values.iter().sum::<f64>() / count)?;
+    let variance = |squares| squares / (count - 1.0) / count;
+    let std_error = finite(root_of_squares(&values, squared, variance))?;
     let p_value = match std_error > 0.0 {
         true => student_tail(squared / std_error, blocks - 1),
         // Equal values, of equal points say, leave nothing to chance.
@@ -390,7 +404,7 @@ impl<T: Real> Gram<T> {
             return Err(Error::parameter("number of points", "at least 2 for a test", n));
         }
         let signs = bootstrap.signs(n)?;
-        let sums = self.signed_sums(kernels, &signs, progress);
+        let sums = self.signed_sums(kernels, &signs, progress)?;
         let test = |(&kernel, sums): (&Kernel<T>, &[f64])| {
             let diagonal: f64 = match statistic {
                 Statistic::V => 0.0,

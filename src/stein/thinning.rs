@@ -46,7 +46,7 @@ impl<T: Real> Gram<T> {
     /// See [`stein_thin`]; with regularisation, its terms are added to what is made small.
     ///
     /// # Errors
-    /// If `count` is 0, lengths do not fit, or values are not finite.
+    /// If `count` is 0, lengths do not fit, values are not finite, or a Laplacian or the weight is negative.
     pub fn thin(
         &self,
         count: usize,
@@ -70,7 +70,14 @@ impl<T: Real> Gram<T> {
                 }
                 crate::data::check_finite_slice(what, values)?;
             }
+            if let Some(&value) = positive_laplacian.iter().find(|&&value| value < T::ZERO) {
+                return Err(Error::parameter("positive Laplacian", "not negative", value));
+            }
             let weight = weight.unwrap_or(1.0 / count as f64);
+            if !(weight >= 0.0 && weight.is_finite()) {
+                let expected = "finite and not negative";
+                return Err(Error::parameter("weight of log p", expected, weight));
+            }
             slope = log_density.iter().map(|log_p| weight * log_p.to_f64()).collect();
             objective.iter_mut().zip(positive_laplacian).for_each(|(o, l)| *o += l.to_f64());
         }

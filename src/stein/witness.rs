@@ -303,7 +303,7 @@ impl Svgd {
     }
 
     /// With exp(-|x - y|²/2h²) at all times. If not said, h² is the squared median distance of the points at every step over
-    /// 2 log(n + 1); the paper has log n, which fails for a single point.
+    /// 2 log(n + 1), where the paper has log n; a single point has no distances and wants a bandwidth.
     pub fn bandwidth(self, h: f64) -> Self {
         Self { bandwidth: Some(h), ..self }
     }

@@ -67,7 +67,7 @@ impl<T: Real> Dsm<T> {
         iteration: u64,
     ) -> Result<(Vec<T>, Vec<T>)> {
         let mut xi = vec![T::ZERO; x.rows() * x.cols()];
-        Stream::new(self.seed, NOISE_STREAMS + iteration).fill_normal(&mut xi);
+        Stream::new(self.seed, NOISE_STREAMS.wrapping_add(iteration)).fill_normal(&mut xi);
         let sigma = T::from_f64(self.noise);
         let noisy: Vec<T> =
             x.iter().flatten().zip(&xi).map(|(&x, &xi)| sigma.mul_add(xi, x)).collect();

@@ -91,7 +91,7 @@ impl<T: Real> F1Sd<T> {
     pub(super) fn loss(&self, model: &ReluEnergy<T>, x: Rows<'_, T>) -> Result<f64> {
         let x = x.range(0, x.rows().min(EVALUATED));
         let score = scores(model, x)?;
-        self.search.squared(x, Rows::new(&score, x.rows(), x.cols())?)
+        self.search.squared_of_model(x, Rows::new(&score, x.rows(), x.cols())?)
     }
 
     pub(super) fn save(&self, checkpoint: &mut Checkpoint) {

@@ -54,8 +54,7 @@ impl<T: Real> Ksd<T> {
     /// KSD² between points and the model.
     pub(super) fn loss(&self, model: &ReluEnergy<T>, x: Rows<'_, T>) -> Result<f64> {
         let x = x.range(0, x.rows().min(EVALUATED));
-        let score = scores(model, x)?;
-        let gram = Gram::new(&self.kernel, x, Rows::new(&score, x.rows(), x.cols())?)?;
+        let gram = Gram::of_energy(&self.kernel, model, x)?;
         Ok(gram.with_isa(model.isa()).ksd(self.statistic, &mut |_| {})?.squared)
     }
 }

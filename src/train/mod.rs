@@ -283,10 +283,12 @@ impl<T: Real> Training<T> {
     fn evaluate(&mut self) -> Result<(Record, ReluEnergy<T>)> {
         let Self { model, objective, iteration, .. } = self;
         let d = model.dim();
-        let log_z = self
-            .evaluation
-            .log_z(model)
-            .map_err(|error| Error::Diverged { iteration: *iteration, what: error.to_string() })?;
+        let log_z = self.evaluation.log_z(model).map_err(|error| match error {
+            error @ (Error::Parameter { .. } | Error::NonFinite { .. }) => {
+                Error::Diverged { iteration: *iteration, what: error.to_string() }
+            }
+            error => error,
+        })?;
         let [train, validation] =
             [&self.train, &self.validation].map(|x| Rows::new(x, x.len() / d, d));
         let (train, validation) = (train?, validation?);
@@ -523,7 +525,9 @@ impl<T: Real> Evaluation<T> {
             self.bank =
                 normaliser::base_samples(base, Self::BANK, d, self.seed, EVALUATION_STREAMS)?;
         }
-        let direct = normaliser::from_base_samples(model, self.bank.clone())?;
+        let mut direct = normaliser::from_base_samples(model, std::mem::take(&mut self.bank))?;
+        // For the next iterate; of this one only the numbers are wanted.
+        self.bank = std::mem::take(&mut direct.points);
         if direct.ess >= Self::LEAST_ESS {
             return Ok(direct);
         }

@@ -71,7 +71,16 @@ impl State {
             {
                 return refused("another one for the U-statistic, which is not convex");
             }
-            Optimiser::Lbfgs => State::Lbfgs(Lbfgs::default()),
+            Optimiser::Lbfgs => {
+                let given = [("learning rate", options.learning_rate), ("decay", options.decay)];
+                if let Some((what, value)) =
+                    given.into_iter().find_map(|(what, value)| Some((what, value?)))
+                {
+                    let expected = "absent for L-BFGS, which finds its own step sizes";
+                    return Err(Error::parameter(what, expected, value));
+                }
+                State::Lbfgs(Lbfgs::default())
+            }
         })
     }
 

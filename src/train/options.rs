@@ -103,9 +103,11 @@ pub struct TrainOptions {
     /// times the F1 norm, for any number of neurons. Transport decays amplitudes alone.
     pub weight_decay: f64,
     /// Variance of the initial parameters in the active regime (0.1 in the paper's experiments): small values let neurons
-    /// condense on few directions, large ones keep them near where they started.
+    /// condense on few directions, large ones keep them near where they started. The lazy regime and transport start from
+    /// f = 0 and have no use for it.
     pub initial_variance: f64,
-    /// Whether neurons have biases.
+    /// Whether neurons have biases. Estimators that go by scores do not move them: a score depends on a bias only by which side of the
+    /// crease a point is.
     pub bias: bool,
     /// Scale s of the Gaussian base measure in R^d; the root mean square of the training data if absent.
     pub base_scale: Option<f64>,
@@ -146,6 +148,9 @@ impl Default for TrainOptions {
 pub(super) fn check_options(options: &TrainOptions) -> Result<()> {
     if options.neurons == 0 {
         return Err(Error::Zero { what: "the number of neurons" });
+    }
+    if options.patience == Some(0) {
+        return Err(Error::Zero { what: "the patience" });
     }
     if options.evaluate_every == 0 {
         return Err(Error::Zero { what: "the number of iterations between evaluations" });

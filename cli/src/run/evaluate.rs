@@ -50,6 +50,13 @@ pub fn grad<T: Number>(args: &GradArgs, context: Context) -> Result<()> {
         )));
     }
     warn_off_sphere(&model, &data, &args.input, context, &mut warnings);
+    let nan = |x: &T| (*x).into().is_nan();
+    if let Some(i) = data.data.iter().position(nan) {
+        let (file, row) = (shown(&args.input.data), i / data.cols);
+        let text =
+            format!("{file}: NaN in row {row}, and so in every gradient, which is a sum over rows");
+        context.voice.warn(&mut warnings, text);
+    }
     let start = Instant::now();
     let mut grad = model.zero_grad();
     model.param_grad(rows(&data)?, weights.as_deref(), &mut grad)?;
@@ -84,7 +91,7 @@ fn load<T: Number>(
     extension: &str,
     context: Context,
 ) -> Result<(ReluEnergy<T>, Matrix<T>, Vec<String>)> {
-    check_out(out, extension)?;
+    check_out(out, extension, &[&input.model, &input.data])?;
     let model = load_model(&input.model, context)?;
     let mut warnings = Vec::new();
     let data = read_points(&input.data, context.voice, &mut warnings)?;

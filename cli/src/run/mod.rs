@@ -225,9 +225,16 @@ fn in_directory<R>(flag: &str, directory: &Path, work: impl FnOnce() -> Result<R
     outcome
 }
 
-/// Checks the name of the file of `--out`.
-fn check_out(out: &Path, extension: &str) -> Result<()> {
-    check_file("--out", out, extension)
+/// Checks the name of the file of `--out`, which must not be one that is read: a slip would cost data.
+fn check_out(out: &Path, extension: &str, inputs: &[&Path]) -> Result<()> {
+    check_file("--out", out, extension)?;
+    if let Ok(file) = fs::canonicalize(out)
+        && inputs.iter().any(|input| fs::canonicalize(input).is_ok_and(|input| input == file))
+    {
+        let out = shown(out);
+        return Err(Error::Usage(format!("--out {out}: would replace what is read from there")));
+    }
+    Ok(())
 }
 
 /// Checks the name of a file to be written.
@@ -262,8 +269,8 @@ fn reserve<T>(flag: &str, count: usize) -> Result<Vec<T>> {
     }
 }
 
-/// Reads points. What looks like a header that numbers the columns, as some programs write without
-/// being asked, is taken as a point, with a warning.
+/// Reads points. What looks like a header that numbers the columns or a column that numbers the rows, as some
+/// programs write without being asked, is taken for numbers, with a warning.
 fn read_points<T: Number>(
     path: &Path,
     voice: Voice,
@@ -271,16 +278,29 @@ fn read_points<T: Number>(
 ) -> Result<Matrix<T>> {
     let points: Matrix<T> = io::read_matrix(path)?;
     let csv = path.extension().is_some_and(|found| found.eq_ignore_ascii_case("csv"));
-    let first = points.data.iter().take(points.cols).enumerate();
-    if csv && points.cols > 1 && first.clone().all(|(k, &x)| x.into() == k as f64) {
-        let last = points.cols - 1;
+    if !csv || points.cols == 1 {
+        return Ok(points);
+    }
+    let (file, last) = (shown(path), points.cols - 1);
+    if counts(0, points.data.iter().take(points.cols)) {
         let text = format!(
-            "{}: the first line, 0 to {last}, is taken as a point; remove it if it is a header",
-            shown(path)
+            "{file}: the first line, 0 to {last}, is taken as a point; remove it if it is a header"
+        );
+        voice.warn(warnings, text);
+    }
+    let column = || points.data.iter().step_by(points.cols);
+    if points.rows > 2 && (counts(0, column()) || counts(1, column())) {
+        let text = format!(
+            "{file}: the first column, which numbers the rows, is taken as a coordinate; remove it if it is none"
         );
         voice.warn(warnings, text);
     }
     Ok(points)
+}
+
+/// Whether values are `from` and the numbers after it.
+fn counts<'a, T: Number>(from: usize, mut values: impl Iterator<Item = &'a T>) -> bool {
+    (from..).zip(values.by_ref()).all(|(k, &x)| x.into() == k as f64)
 }
 
 /// A matrix as the library sees it.

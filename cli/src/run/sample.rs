@@ -41,7 +41,8 @@ const LONGEST_TIME: f64 = 0.25;
 pub fn run<T: Number>(args: &SampleArgs, context: Context) -> Result<()> {
     let start = Instant::now();
     check_flags(args)?;
-    check_out(&args.out, "npy")?;
+    // The states that a run starts from may well become those that it ends with.
+    check_out(&args.out, "npy", &[])?;
     if !args.no_plots {
         for ending in [TRACE, AUTOCORRELATION] {
             check_file("--out: plot", &beside(&args.out, ending), "svg")?;
@@ -142,16 +143,21 @@ pub fn run<T: Number>(args: &SampleArgs, context: Context) -> Result<()> {
         summary.energy_rhat = r_hat.is_finite().then_some(r_hat);
         summary.energy_ess = ess.is_finite().then_some(ess);
     }
-    for text in doubts(&summary, monitor.running.batch_length()) {
+    for text in doubts(&summary, monitor.run_away(), monitor.running.batch_length()) {
         context.voice.warn(&mut summary.warnings, text);
     }
     context.voice.result(&summary, &summary)
 }
 
 /// Why the draws are not to be believed as they are.
-fn doubts(summary: &Summary, batch_length: u64) -> Vec<String> {
+fn doubts(summary: &Summary, run_away: bool, batch_length: u64) -> Vec<String> {
     let mut doubts = Vec::new();
-    if summary.rhat_max.is_none() {
+    if run_away {
+        doubts.push(
+            "the chains run away: --step is too large, or the density has no normalising constant"
+                .to_owned(),
+        );
+    } else if summary.rhat_max.is_none() {
         let draws = summary.draws;
         doubts.push(if draws < 8 {
             format!("{draws} draws are too few to judge them")
@@ -224,6 +230,9 @@ fn about(args: &SampleArgs, error: gibbsite::Error) -> Error {
             Error::Usage(format!("--step: {error}"))
         }
         gibbsite::Error::Parameter { what: "step", .. } => Error::about("--step", error),
+        gibbsite::Error::Parameter { what: "friction times step", .. } => {
+            Error::about("--friction", error)
+        }
         gibbsite::Error::Memory { .. } => Error::about("--chains", error),
         gibbsite::Error::Parameter { what: "dimension", .. } => Error::about("--model", error),
         error => Error::Library(error),
@@ -333,7 +342,7 @@ impl<T: Number> Walk<T> {
         match self {
             Self::Moves(chains) => chains
                 .sample(model, draws, thin, |draw| {
-                    let gibbsite::sampler::Draw { index, states, potential, acceptance } = draw;
+                    let gibbsite::sampler::Draw { index, states, potential, acceptance, .. } = draw;
                     observe(Draw { index, states, potential, acceptance })
                 })
                 .map(drop),
@@ -363,6 +372,8 @@ struct Monitor {
     /// Potentials of the first chains.
     trace: Vec<Vec<f64>>,
     energy: (f64, usize),
+    /// Mean potential of all chains at the first draw and at the last.
+    ends: Option<(f64, f64)>,
     acceptance: Option<f64>,
 }
 
@@ -372,7 +383,8 @@ impl Monitor {
         let running = RunningDiagnostics::new(diagnosed, d).map_err(gibbsite::Error::from)?;
         let stride = draws.div_ceil(TRACE_LENGTH).max(1);
         let trace = vec![Vec::new(); chains.min(TRACED)];
-        Ok(Self { running, chains, diagnosed, stride, trace, energy: (0.0, 0), acceptance: None })
+        let (energy, ends, acceptance) = ((0.0, 0), None, None);
+        Ok(Self { running, chains, diagnosed, stride, trace, energy, ends, acceptance })
     }
 
     fn add<T: Number>(&mut self, draw: &Draw<'_, T>) -> gibbsite::Result<()> {
@@ -380,6 +392,7 @@ impl Monitor {
         self.running.update(&draw.states.as_slice()[..self.diagnosed * d])?;
         let mean = draw.potential.iter().map(|&u| u.into()).sum::<f64>() / self.chains as f64;
         self.energy = (self.energy.0 + mean, self.energy.1 + 1);
+        self.ends = Some((self.ends.map_or(mean, |(first, _)| first), mean));
         if draw.index.is_multiple_of(self.stride) {
             for (trace, &potential) in self.trace.iter_mut().zip(draw.potential) {
                 trace.push(potential.into());
@@ -387,6 +400,13 @@ impl Monitor {
         }
         self.acceptance = draw.acceptance;
         Ok(())
+    }
+
+    /// Whether potentials have grown beyond what any model's draws do: those of chains that only ever move away from it.
+    fn run_away(&self) -> bool {
+        /// Potentials of draws differ by the order of the dimension, and by as much again for every nat of a model's energy.
+        const BEYOND: f64 = 1e6;
+        self.ends.is_some_and(|(first, last)| !(last - first <= BEYOND * first.abs().max(1.0)))
     }
 
     fn r_hat_max(&self) -> Option<f64> {
@@ -498,6 +518,7 @@ struct Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = |x: Option<f64>, digits: usize| match x {
+            Some(x) if x.abs() >= 1e12 => format!("{x:.4e}"),
             Some(x) => format!("{x:.digits$}"),
             None => "–".to_owned(),
         };

@@ -1,6 +1,6 @@
 //! `gibbsite gram`.
 
-use super::{Common, Problem, with_progress};
+use super::{Common, Problem, source, with_progress};
 use crate::{
     Number,
     args::GramArgs,
@@ -20,7 +20,7 @@ const TILES: usize = 4;
 
 pub fn gram<T: Number>(args: &GramArgs, context: Context) -> Result<()> {
     let start = Instant::now();
-    check_out(&args.out, "npy")?;
+    check_out(&args.out, "npy", &[&args.input.data, source(&args.input)])?;
     let problem = Problem::<T>::new(&args.input, &args.kernel, context)?;
     let n = problem.gram.points();
     let bytes =

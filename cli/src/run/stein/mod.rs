@@ -19,7 +19,7 @@ use crate::{
     report::{Voice, shown},
 };
 use gibbsite::{
-    Domain, Rows, RowsMut,
+    Domain, ReluEnergy, Rows,
     stein::{Gram, SteinKernel, median_distance},
 };
 use serde::Serialize;
@@ -39,6 +39,12 @@ struct Problem<T: Number> {
     kernel: Kernel,
     names: Names,
     warnings: Vec<String>,
+}
+
+/// What is known of the density.
+enum Density<T: Number> {
+    Scores(Matrix<T>),
+    Model(ReluEnergy<T>),
 }
 
 /// What was said about the kernel.
@@ -77,13 +83,15 @@ impl<T: Number> Problem<T> {
     fn new(input: &SteinInput, args: &KernelArgs, context: Context) -> Result<Self> {
         check_flags(args)?;
         let mut warnings = Vec::new();
-        let (data, scores, domain) = load::<T>(input, args.domain, context, &mut warnings)?;
+        let (data, density, domain) = load::<T>(input, args.domain, context, &mut warnings)?;
         let names = Names { data: shown(&input.data), scores: shown(source(input)) };
         let x = rows(&data)?;
         let (kernel, stein) = to_kernel(args, x, domain, &names)?;
-        let gram = Gram::new(&stein, x, rows(&scores)?)
-            .map_err(|error| names.about(error))?
-            .with_isa(context.isa);
+        let gram = match &density {
+            Density::Scores(scores) => Gram::new(&stein, x, rows(scores)?),
+            Density::Model(model) => Gram::of_energy(&stein, model, x),
+        };
+        let gram = gram.map_err(|error| names.about(error))?.with_isa(context.isa);
         Ok(Self { data, gram, kernel, names, warnings })
     }
 
@@ -144,14 +152,13 @@ fn source(input: &SteinInput) -> &Path {
 
 fn check_flags(args: &KernelArgs) -> Result<()> {
     let name = args.kernel.name();
-    match args.kernel {
-        KernelName::Linear | KernelName::Arccos if args.bandwidth.is_some() => {
-            return Err(Error::Usage(format!("--bandwidth: --kernel {name} has none")));
-        }
-        _ => {}
+    // Saying the default does no harm.
+    let has_bandwidth = !matches!(args.kernel, KernelName::Linear | KernelName::Arccos);
+    if matches!(args.bandwidth, Some(Bandwidth::Number(_))) && !has_bandwidth {
+        return Err(Error::Usage(format!("--bandwidth: --kernel {name} has none")));
     }
     let has_exponent = matches!(args.kernel, KernelName::Imq | KernelName::ImqLinear);
-    if args.exponent.is_some() && !has_exponent {
+    if args.exponent.is_some_and(|exponent| exponent != EXPONENT) && !has_exponent {
         return Err(Error::Usage(format!(
             "--exponent: --kernel {name} has none (imq and imq+linear have)"
         )));
@@ -159,13 +166,16 @@ fn check_flags(args: &KernelArgs) -> Result<()> {
     Ok(())
 }
 
-/// Reads points, scores and where they live; shapes fit.
+/// That of imq, if none is given.
+const EXPONENT: f64 = -0.5;
+
+/// Reads points, their density and where they live; shapes fit.
 fn load<T: Number>(
     input: &SteinInput,
     asked: Option<Domain>,
     context: Context,
     warnings: &mut Vec<String>,
-) -> Result<(Matrix<T>, Matrix<T>, Domain)> {
+) -> Result<(Matrix<T>, Density<T>, Domain)> {
     let mut read = |path: &Path| read_points::<T>(path, context.voice, warnings);
     if let Some(path) = &input.density.scores {
         let data = read(&input.data)?;
@@ -181,7 +191,7 @@ fn load<T: Number>(
                 shown(&input.data)
             )));
         }
-        return Ok((data, scores, asked.unwrap_or(Domain::Euclidean)));
+        return Ok((data, Density::Scores(scores), asked.unwrap_or(Domain::Euclidean)));
     }
     let path = source(input);
     let model = load_model::<T>(path, context)?;
@@ -196,11 +206,7 @@ fn load<T: Number>(
     }
     let data = read(&input.data)?;
     check_dimension((&data, &input.data), (&model, path))?;
-    let mut scores = vec![T::ZERO; data.data.len()];
-    let out = RowsMut::new(&mut scores, data.rows, data.cols).map_err(gibbsite::Error::from)?;
-    model.score(rows(&data)?, out).map_err(|error| Error::about(shown(&input.data), error))?;
-    let scores = Matrix { data: scores.into(), rows: data.rows, cols: data.cols };
-    Ok((data, scores, domain))
+    Ok((data, Density::Model(model), domain))
 }
 
 fn to_kernel<T: Number>(
@@ -225,7 +231,7 @@ fn to_kernel<T: Number>(
         kernel.bandwidth = Some(bandwidth);
         Ok::<_, Error>(bandwidth)
     };
-    let exponent = args.exponent.unwrap_or(-0.5);
+    let exponent = args.exponent.unwrap_or(EXPONENT);
     let about = |error| names.about(error);
     let stein = match args.kernel {
         KernelName::Linear => SteinKernel::linear(),

@@ -1,6 +1,6 @@
 //! `gibbsite thin`.
 
-use super::{Common, PLOTTED, Problem, trace_plot, with_plots, with_progress, write_plots};
+use super::{Common, PLOTTED, Problem, source, trace_plot, with_plots, with_progress, write_plots};
 use crate::{
     Number,
     args::ThinArgs,
@@ -16,7 +16,8 @@ use std::{collections::HashSet, fmt, path::Path, time::Instant};
 
 pub fn thin<T: Number>(args: &ThinArgs, context: Context) -> Result<()> {
     let start = Instant::now();
-    check_out(&args.out, "npy")?;
+    let inputs = [&args.input.data, source(&args.input)];
+    check_out(&args.out, "npy", &inputs)?;
     if let Some(path) = &args.csv {
         check_file("--csv", path, "csv")?;
     }

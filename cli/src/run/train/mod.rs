@@ -9,7 +9,7 @@ use crate::{
     Number,
     args::{CriticName, EstimatorName, Negative, Optimisation, OptimiserName, TrainArgs},
     error::{Error, Result},
-    io::{Matrix, checkpoint::read_checkpoint},
+    io::{self, Matrix, checkpoint::read_checkpoint},
     progress::Progress,
     report::shown,
     sheet,
@@ -53,6 +53,11 @@ pub fn run<T: Number>(args: &TrainArgs, context: Context) -> Result<()> {
         false => None,
     };
     let summary = in_directory("--out", &args.out, || {
+        // Before the work, which would be lost.
+        for name in summary::FILES {
+            let path = args.out.join(name);
+            io::check_writable(&path).map_err(|error| Error::Usage(format!("--out {error}")))?;
+        }
         train_and_write(args, context, &options, &problem, checkpoint.as_ref(), start)
     })?;
     voice.result(&summary, &summary)
@@ -131,6 +136,11 @@ fn train_and_write<T: Number>(
             voice.warn(&mut warnings, text);
         }
     }
+    if best.iteration == 0 && options.iterations > 0 {
+        let text = "no iterate is better on the validation data than the first, which is kept: \
+                    try a smaller --learning-rate";
+        voice.warn(&mut warnings, text.to_owned());
+    }
     let chosen = history.iter().find(|point| point.record == *best);
     let iterations = history.last().map_or(0, |point| point.record.iteration);
     let results = results(model, best, of_teacher(&problem.validation)?, images);
@@ -156,7 +166,8 @@ fn train_and_write<T: Number>(
         train_cross_entropy: cross_entropy(model, &problem.train, &log_z)?.0,
         validation_cross_entropy: cross_entropy(model, &problem.validation, &log_z)?.0,
         test_cross_entropy: test.0,
-        test_cross_entropy_se: test.1,
+        // One point has no spread.
+        test_cross_entropy_se: (problem.test.rows > 1).then_some(test.1),
         teacher_test_cross_entropy: of_teacher(&problem.test)?,
         log_z: log_z.value,
         log_z_se: log_z.std_error,
@@ -229,7 +240,10 @@ fn options(args: &TrainArgs, context: Context) -> Result<TrainOptions> {
         learning_rate: args.optimisation.learning_rate,
         decay: args.optimisation.decay,
         weight_decay: args.optimisation.weight_decay,
-        initial_variance: args.optimisation.initial_variance,
+        initial_variance: args
+            .optimisation
+            .initial_variance
+            .unwrap_or(TrainOptions::default().initial_variance),
         bias: args.bias,
         base_scale: args.own.base_scale,
         evaluate_every: args.optimisation.evaluate_every,
@@ -273,11 +287,23 @@ fn estimator(args: &TrainArgs) -> Result<Estimator> {
         _ => {}
     }
     let negative = negative_phase(flags)?;
-    if flags.optimiser == OptimiserName::Transport && (args.regime != Regime::F1 || args.bias) {
+    let transport = flags.optimiser == OptimiserName::Transport;
+    if flags.initial_variance.is_some() && (args.regime != Regime::F1 || transport) {
+        let needs =
+            "--regime f1 and another --optimiser than transport: the others start from f = 0";
+        return Err(Error::Usage(format!("--initial-variance: needs {needs}")));
+    }
+    if transport && (args.regime != Regime::F1 || args.bias) {
         let needs = "--regime f1 and no --bias: it moves neurons of norm 1";
         return Err(Error::Usage(format!("--optimiser transport: needs {needs}")));
     }
     if flags.optimiser == OptimiserName::Lbfgs {
+        for (flag, given) in [("--learning-rate", flags.learning_rate), ("--decay", flags.decay)] {
+            if given.is_some() {
+                let why = "--optimiser lbfgs finds its own step sizes";
+                return Err(Error::Usage(format!("{flag}: {why}")));
+            }
+        }
         let banked = matches!(flags.negative, Negative::Auto | Negative::Bank);
         for (fits, needs) in [
             (args.regime == Regime::F2, "--regime f2, where the loss is convex"),

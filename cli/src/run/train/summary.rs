@@ -65,7 +65,7 @@ pub struct Summary {
     pub train_cross_entropy: f64,
     pub validation_cross_entropy: f64,
     pub test_cross_entropy: f64,
-    pub test_cross_entropy_se: f64,
+    pub test_cross_entropy_se: Option<f64>,
     pub teacher_test_cross_entropy: Option<f64>,
     pub log_z: f64,
     pub log_z_se: f64,
@@ -133,7 +133,8 @@ impl fmt::Display for Summary {
 
         let mut facts = Facts::default();
         let (test, se) = (self.test_cross_entropy, self.test_cross_entropy_se);
-        facts.add("test cross-entropy", format_args!("{test:.4} ± {se:.4} nats (base measure: 0)"));
+        let se = se.map_or(String::new(), |se| format!(" ± {se:.4}"));
+        facts.add("test cross-entropy", format_args!("{test:.4}{se} nats (base measure: 0)"));
         if let Some(teacher) = self.teacher_test_cross_entropy {
             facts.add("  of the teacher", format_args!("{teacher:.4}"));
         }
@@ -169,6 +170,21 @@ impl Summary {
     }
 }
 
+/// All that a run may write.
+pub const FILES: [&str; 8] = [
+    "model.safetensors",
+    "history.csv",
+    "summary.json",
+    CHECKPOINT,
+    "learning_curve.svg",
+    DISCREPANCY_PLOT,
+    KL_PLOT,
+    SAMPLES,
+];
+const DISCREPANCY_PLOT: &str = "discrepancy.svg";
+const KL_PLOT: &str = "kl.svg";
+const SAMPLES: &str = "samples.png";
+
 /// Everything that files are made of, besides the summary.
 pub struct Results<'a, T: Number> {
     pub problem: &'a Problem<T>,
@@ -185,27 +201,19 @@ pub struct Results<'a, T: Number> {
 impl<T: Number> Results<'_, T> {
     /// The files that [`write`](Self::write) writes, and the summary's.
     pub fn files(&self, directory: &Path) -> Vec<PathBuf> {
-        let teacher = self.problem.teacher.is_some();
-        [
-            ("model.safetensors", true),
-            ("history.csv", true),
-            ("summary.json", true),
-            (CHECKPOINT, true),
-            ("learning_curve.svg", true),
-            ("discrepancy.svg", self.discrepancy_curve().is_some()),
-            ("kl.svg", teacher),
-            ("samples.png", self.images.is_some()),
-        ]
-        .into_iter()
-        .filter(|(_, written)| *written)
-        .map(|(name, _)| directory.join(name))
-        .collect()
+        let written = |name: &&str| match *name {
+            DISCREPANCY_PLOT => self.discrepancy_curve().is_some(),
+            KL_PLOT => self.problem.teacher.is_some(),
+            SAMPLES => self.images.is_some(),
+            _ => true,
+        };
+        FILES.into_iter().filter(written).map(|name| directory.join(name)).collect()
     }
 
     /// All but the summary.
     pub fn write(&self, directory: &Path) -> Result<()> {
         // What this run may not write must not stay from an earlier one.
-        for name in ["summary.json", "discrepancy.svg", "kl.svg", "samples.png"] {
+        for name in ["summary.json", DISCREPANCY_PLOT, KL_PLOT, SAMPLES] {
             remove(&directory.join(name))?;
         }
         io::model::write_model(&directory.join("model.safetensors"), &to_file(self.model))?;
@@ -213,7 +221,7 @@ impl<T: Number> Results<'_, T> {
         let curve = self.learning_curve().svg();
         write_bytes(&directory.join("learning_curve.svg"), curve.as_bytes())?;
         for (name, plot) in
-            [("discrepancy.svg", self.discrepancy_curve()), ("kl.svg", self.kl_curve())]
+            [(DISCREPANCY_PLOT, self.discrepancy_curve()), (KL_PLOT, self.kl_curve())]
         {
             if let Some(plot) = plot {
                 write_bytes(&directory.join(name), plot.svg().as_bytes())?;
@@ -221,7 +229,7 @@ impl<T: Number> Results<'_, T> {
         }
         if let Some((size, samples)) = &self.images {
             let data = to_f64(&self.problem.train.data);
-            sheet::write(&directory.join("samples.png"), *size, &data, &to_f64(samples))?;
+            sheet::write(&directory.join(SAMPLES), *size, &data, &to_f64(samples))?;
         }
         Ok(())
     }
