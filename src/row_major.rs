@@ -3,7 +3,8 @@
 use crate::Rows;
 use std::borrow::Cow;
 
-/// An n×d matrix of another crate, one point a row, in row-major order: a [`faer::MatRef`], with the feature `ndarray` an
+/// An n×d matrix of another crate (faer 0.24, ndarray 0.17, nalgebra 0.35), one point a row, in row-major order: a
+/// [`faer::MatRef`], with the feature `ndarray` an
 /// `ndarray::ArrayView2`, and with the feature `nalgebra` any `nalgebra::Matrix`.
 ///
 /// Arrays of `ndarray` in standard layout are borrowed. What is stored in another order is copied, as matrices of `faer` and `nalgebra` are; where

@@ -146,8 +146,8 @@ impl<'a, T: Real> Sampler<'a, T> {
         Self { bounds: Some((low, high)), ..self }
     }
 
-    /// Diagonal preconditioner, length d: the step is multiplied by these in each coordinate, as if coordinates were measured in
-    /// units of their roots. The variances of the target are a good choice. R^d only.
+    /// Diagonal preconditioner, length d: coordinates are moved as if they were measured in units of the roots of these, so that the step
+    /// h of ULA and MALA is multiplied by them in each coordinate, those of trajectories by their roots. The variances of the target are a good choice. R^d only.
     pub fn preconditioner(self, diagonal: &'a [T]) -> Self {
         Self { preconditioner: Some(diagonal), ..self }
     }

@@ -195,7 +195,8 @@ pub struct SampleArgs {
     /// Sampler
     #[arg(long, value_name = "NAME", value_enum, default_value_t = SamplerName::Mala)]
     pub sampler: SamplerName,
-    /// Step size [default: tuned (mala, hmc), or a cautious one (ula, baoab)]
+    /// Step size: H of x + H s(x) + √(2H) ξ (ula, mala), of a leapfrog step (hmc), in time (baoab) [default: tuned
+    /// (mala, hmc), or a cautious one (ula, baoab)]
     #[arg(long, value_name = "H", allow_hyphen_values = true, value_parser = positive)]
     pub step: Option<f64>,
     /// Moves before the first draw [default: as many as --steps, at most 1000]
