@@ -261,7 +261,10 @@ fn gemm<T: Real>(
 
 #[cfg(gibbsite_blas = "openblas")]
 mod library {
-    use std::ffi::{CStr, c_char, c_int};
+    use std::{
+        ffi::{CStr, c_char, c_int},
+        sync::OnceLock,
+    };
 
     pub type Count = c_int;
     pub const ONE: Count = 1;
@@ -272,6 +275,7 @@ mod library {
     unsafe extern "C" {
         safe fn openblas_get_num_threads() -> c_int;
         safe fn openblas_set_num_threads(threads: c_int);
+        /// Writes the string anew in each call.
         safe fn openblas_get_config() -> *const c_char;
     }
 
@@ -287,9 +291,14 @@ mod library {
     }
 
     pub fn version() -> Option<String> {
-        // SAFETY: a string that the library keeps for ever, with a zero at its end.
-        let config = unsafe { CStr::from_ptr(openblas_get_config()) };
-        Some(config.to_string_lossy().trim().to_owned())
+        static CONFIG: OnceLock<String> = OnceLock::new();
+        let read = || {
+            // SAFETY: a string in memory that the library keeps for ever, with a zero at its end; as this is done once, no
+            // other call of ours writes there meanwhile.
+            let config = unsafe { CStr::from_ptr(openblas_get_config()) };
+            config.to_string_lossy().trim().to_owned()
+        };
+        Some(CONFIG.get_or_init(read).clone())
     }
 }
 
