@@ -1,9 +1,11 @@
-//! Panels that are filled anew.
+//! Panels that are filled anew, and panels that are not what a kernel takes.
 
 use gibbsite_kernels::{
     Isa, Rows, RowsMut, Scratch,
-    relu::{Gate, Panel, carried_sums, param_sums},
+    chain::{ReluTarget, Space, finish},
+    relu::{Gate, Panel, carried_sums, energy, param_sums},
 };
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 const D: usize = 3;
 
@@ -15,16 +17,38 @@ fn rows(values: &[f64]) -> Rows<'_, f64> {
     Rows::new(values, values.len() / D, D).unwrap()
 }
 
-/// What the two kernels that take samples make of a panel.
+/// Sums over samples.
 fn sums(panel: &Panel<f64>) -> Vec<f64> {
     let theta = values(5, 1);
-    let mut scratch = Scratch::default();
-    let [mut value, mut gradient, mut carried] = [vec![0.0; 5], vec![0.0; 5 * D], vec![0.0; 5 * D]];
+    let [mut value, mut gradient] = [vec![0.0; 5], vec![0.0; 5 * D]];
     let mut out = RowsMut::new(&mut gradient, 5, D).unwrap();
-    param_sums(panel, rows(&theta), None, &mut value, &mut out, None, &mut scratch);
-    let mut out = RowsMut::new(&mut carried, 5, D).unwrap();
-    carried_sums(panel, rows(&theta), None, &mut out, &mut scratch);
-    [value, gradient, carried].concat()
+    param_sums(panel, rows(&theta), None, &mut value, &mut out, None, &mut Scratch::default());
+    [value, gradient].concat()
+}
+
+/// Sums of what samples carry.
+fn carried(panel: &Panel<f64>) -> Vec<f64> {
+    let theta = values(5, 1);
+    let mut sums = vec![0.0; 5 * D];
+    let mut out = RowsMut::new(&mut sums, 5, D).unwrap();
+    carried_sums(panel, rows(&theta), None, &mut out, &mut Scratch::default());
+    sums
+}
+
+/// Potentials at some samples.
+fn potentials(panel: &Panel<f64>) -> Vec<f64> {
+    let mut potentials = vec![0.0; 5];
+    let target = ReluTarget { panel, beta: 1.0, precision: None, space: Space::Flat };
+    let x = values(5, 1);
+    finish(target, rows(&x), Some(&mut potentials), None, &mut Scratch::default());
+    potentials
+}
+
+/// Energies of some samples.
+fn energies(panel: &Panel<f64>) -> Vec<f64> {
+    let mut energies = vec![0.0; 5];
+    energy(panel, rows(&values(5, 1)), &mut energies, &mut Scratch::default());
+    energies
 }
 
 #[test]
@@ -33,16 +57,37 @@ fn nothing_is_left_of_what_was_packed_before() {
     for isa in Isa::available() {
         let samples = Panel::samples(isa, rows(&few), None, false).unwrap();
         let carriers = Panel::carriers(isa, rows(&few), rows(&v), Gate::Relu, false).unwrap();
-        assert_ne!(sums(&samples), sums(&carriers), "both alike: the test sees nothing");
-
         let mut panel = Panel::new(isa);
         panel.set_samples(rows(&many), None, false).unwrap();
         panel.set_carriers(rows(&few), rows(&v), Gate::Relu, false).unwrap();
-        assert_eq!(sums(&panel), sums(&carriers), "carriers after samples on {isa}");
+        assert_eq!(carried(&panel), carried(&carriers), "carriers after samples on {isa}");
         panel.set_samples(rows(&few), None, false).unwrap();
         assert_eq!(sums(&panel), sums(&samples), "samples after carriers on {isa}");
         panel.set_samples(rows(&few), Some(&[1.0; 7]), true).unwrap();
         panel.set_samples(rows(&few), None, false).unwrap();
         assert_eq!(sums(&panel), sums(&samples), "samples after samples with a bias on {isa}");
+    }
+}
+
+#[test]
+fn every_kernel_takes_its_own_kind_alone() {
+    let (x, v) = (values(7, 3), values(7, 4));
+    let (x, v, isa) = (rows(&x), rows(&v), Isa::best());
+    let panels = [
+        Panel::neurons(isa, x, None, &[1.0; 7]).unwrap(),
+        Panel::samples(isa, x, None, false).unwrap(),
+        Panel::carriers(isa, x, v, Gate::Step, false).unwrap(),
+        Panel::new(isa),
+    ];
+    let kernels: [fn(&Panel<f64>) -> Vec<f64>; 4] = [energies, sums, carried, potentials];
+    for (k, kernel) in kernels.into_iter().enumerate() {
+        let own = k % 3;
+        kernel(&panels[own]);
+        for (p, panel) in panels.iter().enumerate().filter(|&(p, _)| p != own) {
+            let refused = catch_unwind(AssertUnwindSafe(|| kernel(panel))).unwrap_err();
+            let message = refused.downcast_ref::<String>().unwrap();
+            let held = ["Neurons", "Samples", "Carriers", "Nothing"][p];
+            assert!(message.contains("panel") && message.contains(held), "{k}: {message}");
+        }
     }
 }

@@ -124,7 +124,8 @@ impl<T: Real> Chains<'_, T> {
 /// Costs n·m·(4d + 3) flops per drift.
 ///
 /// # Panics
-/// If shapes do not fit, or if the rule is not one for the model's space.
+/// If the panel does not hold neurons, shapes do not fit, or the rule is not one for the space: bounds and [`Rule::Baoab`]
+/// are for R^d only, and a trajectory has at least one drift.
 pub fn relu_steps<T: Real>(
     target: ReluTarget<'_, T>,
     rule: Rule<T>,
@@ -134,6 +135,7 @@ pub fn relu_steps<T: Real>(
     scratch: &mut Scratch,
 ) {
     chains.check(scale);
+    target.panel.check_neurons();
     assert_eq!(target.panel.dim(), chains.x.cols(), "the panel's dimension against x");
     check_rule(rule, target.space);
     let run = simd::ReluSteps { target, rule, scale, steps, chains, scratch };
@@ -155,7 +157,7 @@ fn check_rule<T: Real>(rule: Rule<T>, space: Space) {
 /// `x` and `score` are n×d, `potential` has length n. Costs n·m·(4d + 3) flops, without scores n·m·(2d + 2).
 ///
 /// # Panics
-/// If the shapes do not fit the panel.
+/// If the panel does not hold neurons, or the shapes do not fit it.
 pub fn relu_target<T: Real>(
     target: ReluTarget<'_, T>,
     x: Rows<'_, T>,
@@ -178,6 +180,7 @@ pub fn finish<T: Real>(
     score: Option<RowsMut<'_, T>>,
     scratch: &mut Scratch,
 ) {
+    target.panel.check_neurons();
     assert_eq!(target.panel.dim(), x.cols(), "the panel's dimension against x");
     if let Some(potential) = &potential {
         assert_eq!(potential.len(), x.rows(), "length of potential against the rows of x");
@@ -199,7 +202,7 @@ pub fn finish<T: Real>(
 /// `energy[c]` receives the kinetic energy ½|v|² of chain c after a refresh.
 ///
 /// # Panics
-/// As [`relu_steps`].
+/// If shapes do not fit, or the rule is not one for the space, as with [`relu_steps`].
 pub fn advance<T: Real>(
     isa: Isa,
     rule: Rule<T>,
@@ -218,7 +221,7 @@ pub fn advance<T: Real>(
 /// `energy[c]` receives ½|v|² and `ln_uniform[c]` the logarithm of the uniform number to compare with.
 ///
 /// # Panics
-/// As [`relu_steps`].
+/// As [`advance`].
 pub fn settle<T: Real>(
     isa: Isa,
     rule: Rule<T>,

@@ -54,13 +54,12 @@ pub const TILE: usize = 96;
 /// broadcast.
 #[derive(Clone, Debug)]
 pub struct Panel<T> {
+    kind: Kind,
     /// `[group][coordinate][group]` values, zero-padded to whole groups; then nothing.
     packed: AlignedBuf,
-    /// What is summed in place of the packed vectors, packed in the same way, if `carries`.
+    /// What is summed in place of the packed vectors, packed in the same way, if they are carriers.
     carried: AlignedBuf,
-    carries: bool,
     weights: Vec<T>,
-    gate: Gate,
     isa: Isa,
     /// Vectors per group.
     pub(crate) group: usize,
@@ -68,6 +67,15 @@ pub struct Panel<T> {
     pub(crate) coords: usize,
     /// Whether a coordinate stands in front: the bias for neurons, 1 for samples.
     pub(crate) lead: bool,
+}
+
+/// What is packed, and so which kernels a panel is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Nothing,
+    Neurons,
+    Samples,
+    Carriers(Gate),
 }
 
 /// What a preactivation z makes of the vector that it weighs.
@@ -99,6 +107,7 @@ impl<T: Real> Panel<T> {
             check_len("biases", m, bias.len())?;
         }
         panel.fill(theta, bias.is_some(), |j| bias.map_or(T::ONE, |b| b[j]), |j| weights[j]);
+        panel.kind = Kind::Neurons;
         Ok(panel)
     }
 
@@ -147,9 +156,8 @@ impl<T: Real> Panel<T> {
         if let Some(weights) = weights {
             check_len("sample weights", x.rows(), weights.len())?;
         }
-        self.gate = Gate::Step;
-        self.carries = false;
         self.fill(x, with_bias, |_| T::ONE, |i| weights.map_or(T::ONE, |r| r[i]));
+        self.kind = Kind::Samples;
         Ok(())
     }
 
@@ -169,15 +177,14 @@ impl<T: Real> Panel<T> {
             let got = format!("{} x {}", carried.rows(), carried.cols());
             return Err(ShapeError::new("carried vectors", expected, got));
         }
-        self.gate = gate;
-        self.carries = true;
         self.fill(carried, with_bias, |_| T::ZERO, |_| T::ONE);
         std::mem::swap(&mut self.carried, &mut self.packed);
         self.fill(x, with_bias, |_| T::ONE, |_| T::ONE);
+        self.kind = Kind::Carriers(gate);
         Ok(())
     }
 
-    /// A panel of nothing, to be filled.
+    /// A panel of nothing, to be filled; no kernel takes it before.
     pub fn new(isa: Isa) -> Self {
         let isa = isa.or_lower();
         let registers = match isa {
@@ -186,11 +193,10 @@ impl<T: Real> Panel<T> {
             Isa::Scalar => 1,
         };
         Self {
+            kind: Kind::Nothing,
             packed: AlignedBuf::default(),
             carried: AlignedBuf::default(),
-            carries: false,
             weights: Vec::new(),
-            gate: Gate::Step,
             isa,
             group: simd::group_len(registers),
             coords: 0,
@@ -255,11 +261,28 @@ impl<T: Real> Panel<T> {
         self.coords - usize::from(self.lead)
     }
 
+    /// Panics unless neurons are packed.
+    pub(crate) fn check_neurons(&self) {
+        assert_eq!(self.kind, Kind::Neurons, "what the panel holds against what the kernel takes");
+    }
+
+    /// What preactivations are made into.
+    #[inline(always)]
+    fn gate(&self) -> Gate {
+        match self.kind {
+            Kind::Carriers(gate) => gate,
+            _ => Gate::Step,
+        }
+    }
+
     /// Tiles of packed groups, what they carry, and their weights.
     #[inline(always)]
     fn tiles(&self) -> impl Iterator<Item = (&[T], &[T], &[T])> {
         let packed = self.packed.as_slice::<T>();
-        let carried = if self.carries { self.carried.as_slice::<T>() } else { packed };
+        let carried = match self.kind {
+            Kind::Carriers(_) => self.carried.as_slice::<T>(),
+            _ => packed,
+        };
         self.weights.chunks(TILE).enumerate().map(move |(t, weights)| {
             let groups = weights.len().div_ceil(self.group);
             let range = t * TILE * self.coords..;
@@ -278,7 +301,7 @@ fn check_len(what: &'static str, expected: usize, got: usize) -> Result<(), Shap
 /// `x` is n×d, `energy` has length n. Costs n·m·(2d + 2) flops. A panel without neurons gives 0.
 ///
 /// # Panics
-/// If the shapes do not fit the panel.
+/// If the panel does not hold neurons, or the shapes do not fit it.
 pub fn energy<T: Real>(panel: &Panel<T>, x: Rows<'_, T>, energy: &mut [T], scratch: &mut Scratch) {
     neuron_sums(panel, x, Some(energy), None, mean(panel), scratch);
 }
@@ -288,7 +311,7 @@ pub fn energy<T: Real>(panel: &Panel<T>, x: Rows<'_, T>, energy: &mut [T], scrat
 /// `x` and `score` are n×d. Costs n·m·(4d + 1) flops. A panel without neurons gives (negative) 0.
 ///
 /// # Panics
-/// If the shapes do not fit the panel.
+/// As [`energy`].
 pub fn score<T: Real>(
     panel: &Panel<T>,
     x: Rows<'_, T>,
@@ -301,7 +324,7 @@ pub fn score<T: Real>(
 /// [`energy`] and [`score`] in one pass, with the same bits as each of them.
 ///
 /// # Panics
-/// If the shapes do not fit the panel.
+/// As [`energy`].
 pub fn energy_score<T: Real>(
     panel: &Panel<T>,
     x: Rows<'_, T>,
@@ -327,6 +350,7 @@ pub(crate) fn neuron_sums<'a, T: Real>(
     finish: Finish<'a, T>,
     scratch: &'a mut Scratch,
 ) {
+    panel.check_neurons();
     assert_eq!(x.cols(), panel.dim(), "columns of x against the panel's dimension");
     if let Some(energy) = &energy {
         assert_eq!(energy.len(), x.rows(), "length of energy against the rows of x");
@@ -362,8 +386,8 @@ pub(crate) fn neuron_sums<'a, T: Real>(
 /// add, in a fixed order. Costs n·m·(4d + 3) flops.
 ///
 /// # Panics
-/// If the shapes do not fit the panel, or if only one of `bias`, `bias_gradient` and the panel's
-/// `with_bias` is given.
+/// If the panel does not hold samples ([`Panel::samples`]), the shapes do not fit it, or only one of `bias`, `bias_gradient` and
+/// the panel's `with_bias` is given.
 pub fn param_sums<T: Real>(
     panel: &Panel<T>,
     theta: Rows<'_, T>,
@@ -374,6 +398,7 @@ pub fn param_sums<T: Real>(
     scratch: &mut Scratch,
 ) {
     let m = theta.rows();
+    assert_eq!(panel.kind, Kind::Samples, "what the panel holds against what the kernel takes");
     assert_eq!(theta.cols(), panel.dim(), "columns of theta against the panel's dimension");
     assert_eq!(value.len(), m, "length of value against the rows of theta");
     assert_eq!((gradient.rows(), gradient.cols()), (m, theta.cols()), "shape of gradient");
@@ -404,7 +429,8 @@ pub fn param_sums<T: Real>(
 /// `θ_j·sum[j] / m`. Samples are in the panel ([`Panel::carriers`]). Costs n·m·4d flops.
 ///
 /// # Panics
-/// If the shapes do not fit the panel, or `bias` is given without the panel's `with_bias`, or the other way round.
+/// If the panel does not hold carriers ([`Panel::carriers`]), the shapes do not fit it, or `bias` is given without the panel's
+/// `with_bias`, or the other way round.
 pub fn carried_sums<T: Real>(
     panel: &Panel<T>,
     theta: Rows<'_, T>,
@@ -413,6 +439,11 @@ pub fn carried_sums<T: Real>(
     scratch: &mut Scratch,
 ) {
     let m = theta.rows();
+    assert!(
+        matches!(panel.kind, Kind::Carriers(_)),
+        "a panel of {:?}, not of carriers",
+        panel.kind
+    );
     assert_eq!(theta.cols(), panel.dim(), "columns of theta against the panel's dimension");
     assert_eq!((sum.rows(), sum.cols()), (m, theta.cols()), "shape of the sums");
     assert_eq!(bias.map(<[T]>::len), panel.lead.then_some(m), "biases");

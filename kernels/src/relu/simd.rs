@@ -276,7 +276,7 @@ pub(crate) fn sums<L: Lanes<T>, T: Real, const R: usize, const G: usize, const K
             let set = if passes > 1 { s } else { 0 };
             let (value, gates) = (&mut values[s], &mut gates[set * TILE..][..TILE]);
             let pass = pass.clone();
-            match (wanted, panel.gate) {
+            match (wanted, panel.gate()) {
                 ((true, true), _) => phase1::<L, T, R, G, true, STEP>(
                     simd, tile, weights, points, pass, value, gates,
                 ),
