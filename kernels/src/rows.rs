@@ -226,12 +226,13 @@ impl<'a, T> RowsMut<'a, T> {
         &mut self.data[i * self.stride..][..self.cols]
     }
 
-    /// Rows `start..start + N`.
+    /// Rows `start..start + N`, at least one: other `N` do not compile.
     ///
     /// # Panics
     /// If the range reaches beyond the rows.
     #[inline]
     pub fn rows_mut<const N: usize>(&mut self, start: usize) -> [&mut [T]; N] {
+        const { assert!(N > 0, "at least one row") };
         assert!(start <= self.rows && N <= self.rows - start, "{N} rows from row {start}");
         let mut rest = &mut self.data[start * self.stride..];
         std::array::from_fn(|r| {
