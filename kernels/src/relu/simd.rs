@@ -148,9 +148,10 @@ impl<T: Real> Sums<'_, T> {
             Some(_) => 0,
             None => usize::from(panel.lead),
         };
+        let wanted = (self.value.is_some(), self.gradient.is_some());
         let [points, gradient, values, gates] = self.scratch.buffers::<[L::Vector; R], 4>([
             subtiles * coords,
-            subtiles * coords,
+            if wanted.1 { subtiles * coords } else { 0 },
             subtiles,
             gates_len::<L, T, R>(coords, subtiles),
         ]);
@@ -169,7 +170,6 @@ impl<T: Real> Sums<'_, T> {
             }
             transpose::gather::<T, L>(simd, tile, per_subtile, self.points.range(start, count));
         }
-        let wanted = (self.value.is_some(), self.gradient.is_some());
         sums::<L, T, R, G, K>(simd, panel, wanted, first, points, values, gradient, gates);
 
         match self.finish {
@@ -241,7 +241,7 @@ fn pass_depth<L: Lanes<T>, T, const R: usize>() -> usize {
 }
 
 /// Values and gradients at sub-tiles of points, one after the other in `points` and `gradient`; gradients of the coordinates
-/// `first..`. `wanted` says which of the two are wanted.
+/// `first..`. `wanted` says which of the two are wanted; there is no gradient if it is not.
 #[inline(always)]
 pub(crate) fn sums<L: Lanes<T>, T: Real, const R: usize, const G: usize, const K: usize>(
     simd: L,
