@@ -91,3 +91,47 @@ fn every_kernel_takes_its_own_kind_alone() {
         }
     }
 }
+
+#[test]
+fn rows_that_are_not_there_can_be_of_any_length() {
+    for (isa, cols) in Isa::available().flat_map(|isa| [1 << 20, usize::MAX].map(|d| (isa, d))) {
+        let none = Rows::<f64>::with_stride(&[], 0, cols, cols).unwrap();
+        for with_bias in [false, true] {
+            let panels = [
+                Panel::neurons(isa, none, with_bias.then_some(&[][..]), &[]),
+                Panel::samples(isa, none, None, with_bias),
+                Panel::carriers(isa, none, none, Gate::Step, with_bias),
+            ];
+            for panel in panels {
+                assert_eq!(panel.is_ok_and(|panel| panel.dim() == cols), cols < usize::MAX);
+            }
+        }
+        // As long as any that a panel takes.
+        let cols = cols >> 3;
+        let none = Rows::<f64>::with_stride(&[], 0, cols, cols).unwrap();
+        let panel = Panel::neurons(isa, none, None, &[]).unwrap();
+        let mut scratch = Scratch::default();
+        energy(&panel, none, &mut [], &mut scratch);
+        let target = ReluTarget { panel: &panel, beta: 1.0, precision: None, space: Space::Flat };
+        finish(target, none, Some(&mut []), None, &mut scratch);
+    }
+}
+
+#[test]
+fn a_refused_panel_is_as_before() {
+    let (few, huge) = (values(7, 3), usize::MAX);
+    let mut panel = Panel::samples(Isa::best(), rows(&few), None, false).unwrap();
+    let before = sums(&panel);
+    let none = Rows::with_stride(&[], 0, huge, huge).unwrap();
+    let error = panel.set_carriers(none, none, Gate::Relu, false).unwrap_err().to_string();
+    assert_eq!(error, format!("panel: expected rows that memory can hold, got 0 x {huge}"));
+    assert!(panel.set_samples(rows(&few), Some(&[1.0; 6]), false).is_err());
+    assert_eq!(sums(&panel), before);
+}
+
+#[test]
+fn debug_output_is_short() {
+    let few = values(7, 3);
+    let panel = Panel::carriers(Isa::Scalar, rows(&few), rows(&few), Gate::Relu, true).unwrap();
+    assert_eq!(format!("{panel:?}"), "Panel(Carriers(Relu), 7 x 3, with_bias: true, scalar)");
+}

@@ -781,6 +781,10 @@ fn finish<L: Lanes<T>, T: Real>(
     scratch: &mut Scratch,
 ) {
     let (n, d) = (points.rows(), points.cols());
+    if n == 0 {
+        // Of any length, for which there may be no memory.
+        return;
+    }
     let [x, tile] = scratch.buffers::<[L::Vector; 1], 2>([d; 2]);
     for start in (0..n).step_by(L::LANES) {
         let count = L::LANES.min(n - start);

@@ -41,6 +41,7 @@
 use crate::{
     Isa, Real, Rows, RowsMut, Scratch, ShapeError, scratch::AlignedBuf, transpose::interleave,
 };
+use std::fmt;
 
 pub mod reference;
 pub(crate) mod simd;
@@ -52,7 +53,7 @@ pub const TILE: usize = 96;
 
 /// Vectors with weights, packed for one instruction-set level: the side of the product that is
 /// broadcast.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Panel<T> {
     kind: Kind,
     /// `[group][coordinate][group]` values, zero-padded to whole groups; then nothing.
@@ -93,7 +94,7 @@ impl<T: Real> Panel<T> {
     /// have length m. `isa` falls to the next lower level that the CPU offers.
     ///
     /// # Errors
-    /// If the lengths differ.
+    /// If the lengths differ, or memory cannot hold a row.
     pub fn neurons(
         isa: Isa,
         theta: Rows<'_, T>,
@@ -106,7 +107,7 @@ impl<T: Real> Panel<T> {
         if let Some(bias) = bias {
             check_len("biases", m, bias.len())?;
         }
-        panel.fill(theta, bias.is_some(), |j| bias.map_or(T::ONE, |b| b[j]), |j| weights[j]);
+        panel.fill(theta, bias.is_some(), |j| bias.map_or(T::ONE, |b| b[j]), |j| weights[j])?;
         panel.kind = Kind::Neurons;
         Ok(panel)
     }
@@ -115,7 +116,7 @@ impl<T: Real> Panel<T> {
     /// `with_bias` says whether the neurons will have biases.
     ///
     /// # Errors
-    /// If the lengths differ.
+    /// If the lengths differ, or memory cannot hold a row.
     pub fn samples(
         isa: Isa,
         x: Rows<'_, T>,
@@ -130,7 +131,7 @@ impl<T: Real> Panel<T> {
     /// Packs `n` samples that carry a vector each for [`carried_sums`]; `x` and `carried` are n×d.
     ///
     /// # Errors
-    /// If the shapes differ.
+    /// If the shapes differ, or memory cannot hold a row.
     pub fn carriers(
         isa: Isa,
         x: Rows<'_, T>,
@@ -146,7 +147,7 @@ impl<T: Real> Panel<T> {
     /// Replaces what is packed by samples, keeping the memory.
     ///
     /// # Errors
-    /// If the lengths differ.
+    /// As [`samples`](Self::samples); the panel is as before then.
     pub fn set_samples(
         &mut self,
         x: Rows<'_, T>,
@@ -156,7 +157,7 @@ impl<T: Real> Panel<T> {
         if let Some(weights) = weights {
             check_len("sample weights", x.rows(), weights.len())?;
         }
-        self.fill(x, with_bias, |_| T::ONE, |i| weights.map_or(T::ONE, |r| r[i]));
+        self.fill(x, with_bias, |_| T::ONE, |i| weights.map_or(T::ONE, |r| r[i]))?;
         self.kind = Kind::Samples;
         Ok(())
     }
@@ -164,7 +165,7 @@ impl<T: Real> Panel<T> {
     /// Replaces what is packed by samples that carry vectors, keeping the memory.
     ///
     /// # Errors
-    /// If the shapes differ.
+    /// As [`carriers`](Self::carriers); the panel is as before then.
     pub fn set_carriers(
         &mut self,
         x: Rows<'_, T>,
@@ -177,9 +178,9 @@ impl<T: Real> Panel<T> {
             let got = format!("{} x {}", carried.rows(), carried.cols());
             return Err(ShapeError::new("carried vectors", expected, got));
         }
-        self.fill(carried, with_bias, |_| T::ZERO, |_| T::ONE);
+        self.fill(carried, with_bias, |_| T::ZERO, |_| T::ONE)?;
         std::mem::swap(&mut self.carried, &mut self.packed);
-        self.fill(x, with_bias, |_| T::ONE, |_| T::ONE);
+        self.fill(x, with_bias, |_| T::ONE, |_| T::ONE)?;
         self.kind = Kind::Carriers(gate);
         Ok(())
     }
@@ -210,21 +211,24 @@ impl<T: Real> Panel<T> {
         with_lead: bool,
         lead: impl Fn(usize) -> T,
         weight: impl Fn(usize) -> T,
-    ) {
+    ) -> Result<(), ShapeError> {
         let group = self.group;
+        let groups = rows.rows().div_ceil(group);
+        // Rows that are not there can be of any length.
+        let coords = rows.cols().checked_add(usize::from(with_lead));
+        let stride = coords.and_then(|coords| coords.checked_mul(group));
+        let len = stride.and_then(|stride| stride.checked_mul(groups));
+        let (Some(coords), Some(stride), Some(len)) = (coords, stride, len) else {
+            let got = format!("{} x {}", rows.rows(), rows.cols());
+            return Err(ShapeError::new("panel", "rows that memory can hold", got));
+        };
         self.lead = with_lead;
-        self.coords = rows.cols() + usize::from(with_lead);
+        self.coords = coords;
         self.weights.clear();
         self.weights.extend((0..rows.rows()).map(weight));
-        let groups = rows.rows().div_ceil(group);
-        let len = self
-            .coords
-            .checked_mul(group)
-            .and_then(|len| len.checked_mul(groups))
-            .expect("panel larger than the address space");
         self.packed.reserve::<T>(len);
         let packed = &mut self.packed.as_mut_slice::<T>()[..len];
-        for (g, packed) in packed.chunks_exact_mut((self.coords * group).max(1)).enumerate() {
+        for (g, packed) in packed.chunks_exact_mut(stride.max(1)).enumerate() {
             let first = g * group;
             let rows = rows.range(first, group.min(rows.rows() - first));
             let mut coordinates = packed;
@@ -239,6 +243,7 @@ impl<T: Real> Panel<T> {
             }
             interleave(rows, coordinates, group, group);
         }
+        Ok(())
     }
 
     /// The level that calls with this panel run on.
@@ -289,6 +294,14 @@ impl<T: Real> Panel<T> {
             let len = groups * self.group * self.coords;
             (&packed[range.clone()][..len], &carried[range][..len], weights)
         })
+    }
+}
+
+impl<T> fmt::Debug for Panel<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, weights, coords, lead, isa, .. } = self;
+        let dim = coords - usize::from(*lead);
+        write!(f, "Panel({kind:?}, {} x {dim}, with_bias: {lead}, {isa})", weights.len())
     }
 }
 

@@ -225,7 +225,7 @@ pub(crate) fn subtiles_per_block<L: Lanes<T>, T: Real, const R: usize>(
         false if with_gradient => 8,
         false => 16,
     };
-    (SUBTILE_BYTES / (2 * coords * size_of::<[L::Vector; R]>())).clamp(least, 16)
+    (SUBTILE_BYTES / 2 / size_of::<[L::Vector; R]>() / coords).clamp(least, 16)
 }
 
 /// Gates that [`sums`] needs room for.
