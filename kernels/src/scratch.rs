@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// A cache line, which is also the widest register: buffers made of it start aligned for both.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
@@ -38,7 +38,7 @@ impl std::fmt::Debug for Scratch {
 }
 
 /// A growable buffer that starts on a cache line.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct AlignedBuf {
     lines: Vec<Line>,
 }

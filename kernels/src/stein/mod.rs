@@ -45,7 +45,7 @@ use crate::{
     Isa, Real, Rows, RowsMut, Scratch, ShapeError, chain::Space, rowwise, scratch::AlignedBuf,
     transpose::interleave,
 };
-use std::ops::Range;
+use std::{fmt, ops::Range};
 
 pub mod reference;
 pub(crate) mod simd;
@@ -55,14 +55,14 @@ pub(crate) mod simd;
 pub enum Radial<T> {
     /// exp(-t / 2h²).
     Rbf {
-        /// 1/h².
+        /// 1/h², positive.
         precision: T,
     },
     /// Inverse multiquadric, (c₀² + t)^b with b < 0.
     Imq {
-        /// c₀².
+        /// c₀², positive.
         offset: T,
-        /// b; -½ is the quickest.
+        /// b, negative; -½ is the quickest.
         exponent: T,
     },
 }
@@ -106,6 +106,20 @@ pub enum Quantity {
 }
 
 impl<T> Kernel<T> {
+    /// Whether the kernel can be computed at these points; functions that take both panic otherwise.
+    ///
+    /// | points | kernels |
+    /// |---|---|
+    /// | [`Points::new`] | in R^d those without [`Base::ArcCosine`], on the sphere all |
+    /// | [`Points::with_metric`] | [`Base::Radial`] in R^d |
+    /// | [`Points::with_directions`] | [`Base::ArcCosine`] in R^d |
+    ///
+    /// Quantities other than u are for points of the first kind, and for radial kernels in R^d (linear part or not, but no
+    /// [`Quantity::SlopeCosine`]) or any on the sphere.
+    pub fn fits(&self, points: &Points<T>) -> bool {
+        self.layout(points.kind).is_some()
+    }
+
     /// What has to be summed for the kernel at points of this kind; `None` if it does not go with them.
     fn layout(&self, kind: Kind) -> Option<Layout> {
         let gradients = self.space == Space::Sphere
@@ -168,9 +182,19 @@ const fn group<T>() -> usize {
     64 / size_of::<T>()
 }
 
+/// Values of points with these arrays, up to the last that is read; `None` if no memory holds them.
+fn room<T>(kind: Kind, points: usize, dim: usize) -> Option<usize> {
+    let stride = dim.checked_mul(kind.arrays())?.checked_add(2)?.checked_mul(group::<T>())?;
+    // Rows are read from their first lane on to as far behind the end.
+    let len = stride.checked_mul(points.div_ceil(group::<T>()))?.checked_add(group::<T>())?;
+    len.checked_mul(size_of::<T>()).map(|_| len)
+}
+
 /// Points with their scores, laid out for registers: `[group][coordinate][array][point]`, with s·x and |x| of every point behind
 /// the coordinates.
-#[derive(Clone, Debug)]
+///
+/// Made on [`Isa::best`]; the bits are those of every level, so kernels on any may take them.
+#[derive(Clone)]
 pub struct Points<T> {
     data: AlignedBuf,
     len: usize,
@@ -182,26 +206,29 @@ pub struct Points<T> {
 }
 
 impl<T: Real> Points<T> {
-    /// Points x (n×d) with scores (n×d) for Λ = I.
+    /// Points x (n×d) with scores (n×d) for Λ = I. On the sphere, points have to have norm 1 and scores to be tangential, which
+    /// is not checked.
     ///
     /// # Errors
-    /// If the shapes differ.
+    /// If the shapes differ, or memory cannot hold a row.
     pub fn new(x: Rows<'_, T>, score: Rows<'_, T>) -> Result<Self, ShapeError> {
         Self::pack(Kind::Plain, [x, score], T::from_f64(x.cols() as f64))
     }
 
-    /// Points for [`Base::ArcCosine`] in R^d.
+    /// Points x (n×d) with scores (n×d) for [`Base::ArcCosine`] in R^d. Each is divided by its norm, which is the root of a sum
+    /// of squares in `T`: values of the kernel are NaN at points of norm 0, and wrong where that sum overflows or is subnormal.
     ///
     /// # Errors
-    /// If the shapes differ.
+    /// As [`new`](Self::new).
     pub fn with_directions(x: Rows<'_, T>, score: Rows<'_, T>) -> Result<Self, ShapeError> {
         Self::pack(Kind::Directions, [x, score], T::from_f64(x.cols() as f64))
     }
 
-    /// Points for another Λ = AᵀA: `white` is A x, `white_score` A s, `precise` Λ x; all n×d. `trace` is tr Λ.
+    /// Points for another Λ = AᵀA: `white` is A x, `white_score` A s, `precise` Λ x; all n×d. `trace` is tr Λ. That they go with
+    /// each other, and with the same Λ for rows and columns, is not checked but for the trace.
     ///
     /// # Errors
-    /// If the shapes differ.
+    /// As [`new`](Self::new).
     pub fn with_metric(
         white: Rows<'_, T>,
         white_score: Rows<'_, T>,
@@ -224,6 +251,13 @@ impl<T: Real> Points<T> {
                 return Err(ShapeError::new("scores", expected, format!("{} x {}", got.0, got.1)));
             }
         }
+        let Some(room) = room::<T>(kind, n, d) else {
+            return Err(ShapeError::new(
+                "points",
+                "rows that memory can hold",
+                format!("{n} x {d}"),
+            ));
+        };
         let group = group::<T>();
         let mut points = Self {
             data: AlignedBuf::default(),
@@ -234,8 +268,7 @@ impl<T: Real> Points<T> {
             element: std::marker::PhantomData,
         };
         let stride = points.stride();
-        // Rows are read from their first lane on to as far behind the end.
-        points.data.reserve::<T>(n.div_ceil(group) * stride + group);
+        points.data.reserve::<T>(room);
         let data = points.data.as_mut_slice::<T>();
         let [mut along, mut norms] = [vec![T::ZERO; n], vec![T::ZERO; n]];
         let (isa, scratch) = (Isa::best(), &mut Scratch::default());
@@ -269,7 +302,8 @@ impl<T: Real> Points<T> {
     pub fn select(&self, numbers: &[usize]) -> Self {
         let (group, stride) = (group::<T>(), self.stride());
         let mut data = AlignedBuf::default();
-        data.reserve::<T>(numbers.len().div_ceil(group) * stride + group);
+        let room = room::<T>(self.kind, numbers.len(), self.dim);
+        data.reserve::<T>(room.expect("points larger than the address space"));
         let (from, to) = (self.data.as_slice::<T>(), data.as_mut_slice::<T>());
         for (i, &number) in numbers.iter().enumerate() {
             assert!(number < self.len, "point {number} of {}", self.len);
@@ -308,6 +342,12 @@ impl<T: Real> Points<T> {
     }
 }
 
+impl<T> fmt::Debug for Points<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Points({:?}, {} x {})", self.kind, self.len, self.dim)
+    }
+}
+
 /// A block of the Gram matrix: some of the points of one set as rows, some of another, or of the same, as columns.
 ///
 /// Ranges start at multiples of [`TILE`].
@@ -323,7 +363,12 @@ impl<T: Real> Block<'_, T> {
     fn check(&self, kernels: &[Kernel<T>]) {
         let ((rows, r), (cols, c)) = (&self.rows, &self.cols);
         assert_eq!((rows.dim, rows.kind), (cols.dim, cols.kind), "points of one kind");
-        assert_eq!(rows.trace, cols.trace, "points of one metric");
+        // NaN has to pass: it goes on to the values.
+        let traces = [rows.trace, cols.trace].map(Real::to_f64);
+        assert!(
+            traces[0] == traces[1] || traces.iter().all(|trace| trace.is_nan()),
+            "points of one metric: traces {traces:?}"
+        );
         for (points, range) in [(rows, r), (cols, c)] {
             assert!(range.start <= range.end && range.end <= points.len, "{range:?} of the points");
             assert!(range.start.is_multiple_of(TILE), "{range:?} starts within a tile");
@@ -331,7 +376,7 @@ impl<T: Real> Block<'_, T> {
         let layout = |kernel: &Kernel<T>| kernel.layout(rows.kind);
         assert!(!kernels.is_empty(), "at least one kernel");
         for kernel in kernels {
-            assert!(layout(kernel).is_some(), "{kernel:?} at points for another: {:?}", rows.kind);
+            assert!(kernel.fits(rows), "{kernel:?} at points for another: {:?}", rows.kind);
             assert_eq!(layout(kernel), layout(&kernels[0]), "kernels with the same sums");
         }
     }
@@ -342,7 +387,9 @@ impl<T: Real> Block<'_, T> {
 /// Costs 8 flops per pair and coordinate.
 ///
 /// # Panics
-/// If shapes do not fit, or ranges do not start at tiles.
+/// If points of rows and columns are not of one kind, dimension and metric, the kernel is not one for them
+/// ([`Kernel::fits`]), a range does not start at a multiple of [`TILE`] or ends beyond the points, or the output has another
+/// shape.
 pub fn write<T: Real>(
     isa: Isa,
     kernel: Kernel<T>,
@@ -359,7 +406,7 @@ pub fn write<T: Real>(
 /// Sums of the block's rows and columns are added to what is there.
 ///
 /// # Panics
-/// As [`write()`].
+/// As [`write()`]; there is a sum for each row and each column.
 pub fn sums<T: Real>(
     isa: Isa,
     kernel: Kernel<T>,
@@ -385,7 +432,7 @@ pub fn sums<T: Real>(
 /// Adds the product of the block with a matrix: `out[i] += Σ_j u(x_i, y_j) v_j`. `v` has a row for each column of the block.
 ///
 /// # Panics
-/// As [`write()`].
+/// As [`write()`]; the output has the columns of `v`.
 pub fn product<T: Real>(
     isa: Isa,
     kernel: Kernel<T>,
@@ -405,7 +452,7 @@ pub fn product<T: Real>(
 }
 
 /// One sign for each point and draw, in bits: bit b of a point's words is set where the sign of draw b is negative.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Signs {
     words: Vec<u64>,
     points: usize,
@@ -437,8 +484,7 @@ impl Signs {
     /// # Panics
     /// If there is no such point.
     pub fn words(&self, point: usize) -> &[u64] {
-        let len = self.draws.div_ceil(64);
-        &self.words[point * len..][..len]
+        &self.words[self.place(point)]
     }
 
     /// The words of a point.
@@ -446,8 +492,21 @@ impl Signs {
     /// # Panics
     /// If there is no such point.
     pub fn words_mut(&mut self, point: usize) -> &mut [u64] {
+        let place = self.place(point);
+        &mut self.words[place]
+    }
+
+    #[inline]
+    fn place(&self, point: usize) -> Range<usize> {
+        assert!(point < self.points, "point {point} of {}", self.points);
         let len = self.draws.div_ceil(64);
-        &mut self.words[point * len..][..len]
+        point * len..(point + 1) * len
+    }
+}
+
+impl fmt::Debug for Signs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Signs({} x {})", self.points, self.draws)
     }
 }
 
@@ -455,7 +514,8 @@ impl Signs {
 /// their points; for one kernel after the other, from the same sums over coordinates.
 ///
 /// # Panics
-/// As [`write()`], if there are not enough signs, or if kernels need different sums.
+/// As [`write()`], or if there is no kernel, kernels do not have their sums in common (in R^d those with a linear part and those
+/// without), or there are not as many signs as points up to the end of both ranges.
 pub fn signed_sums<T: Real>(
     isa: Isa,
     kernels: &[Kernel<T>],
@@ -465,10 +525,11 @@ pub fn signed_sums<T: Real>(
     scratch: &mut Scratch,
 ) {
     block.check(kernels);
-    assert_eq!(out.len(), kernels.len() * signs.draws, "length of the output against the draws");
+    let sums = kernels.len().checked_mul(signs.draws);
+    assert_eq!(Some(out.len()), sums, "length of the output against kernels and draws");
     let points = block.rows.1.end.max(block.cols.1.end);
     assert!(points <= signs.points, "signs for {points} points");
-    let outs = out.chunks_mut(simd::AT_ONCE * signs.draws.max(1));
+    let outs = out.chunks_mut(signs.draws.max(1).saturating_mul(simd::AT_ONCE));
     for (kernels, out) in kernels.chunks(simd::AT_ONCE).zip(outs) {
         let (block, what) = (block.clone(), simd::What::SignedSums { signs, out });
         T::stein(isa, simd::Work { kernels, block, what, scratch });
@@ -478,7 +539,7 @@ pub fn signed_sums<T: Real>(
 /// Values of pairs: `out[i] = u(x_i, y_i)`; the diagonal, if both are the same.
 ///
 /// # Panics
-/// If shapes do not fit.
+/// As [`write()`]; there are as many y as x, and a value for each.
 pub fn pairs<T: Real>(isa: Isa, kernel: Kernel<T>, x: &Points<T>, y: &Points<T>, out: &mut [T]) {
     let (rows, cols) = ((x, 0..x.len), (y, 0..y.len));
     let block = Block { rows, cols };
