@@ -90,8 +90,10 @@ mod blas {
     /// Links the library if pkg-config knows it by a name that linkers take; MKL's wheels have files that are not.
     fn in_pkg_config(library: &Library) -> bool {
         library.modules.iter().any(|module| {
-            let found = pkg_config::probe_library(module);
+            // What a probe tells cargo is linked, so the first one is silent.
+            let found = pkg_config::Config::new().cargo_metadata(false).probe(module);
             found.is_ok_and(|found| found.libs.iter().any(|lib| lib.contains(library.name)))
+                && pkg_config::probe_library(module).is_ok()
         })
     }
 
