@@ -8,17 +8,21 @@
 //! # Threads
 //!
 //! Products here are tiles of a larger job whose threads are the caller's. A library that took threads of its own for
-//! each would keep them all waiting, so it is held to one as long as any [`OneThread`] lives. MKL's number of threads
-//! is a matter of the calling thread, and other threads see no change. Those of OpenBLAS and BLIS are
-//! process-wide: other parts of the program that call the library at the same time get one thread too. When the
+//! each would keep them all waiting, so it is held to one as long as any [`OneThread`] lives. The number of threads of MKL,
+//! and of BLIS from 1.0 on, is a matter of the calling thread, and other threads see no change. Those of OpenBLAS and of older
+//! BLIS are process-wide: other parts of the program that call the library at the same time get one thread too. When the
 //! last [`OneThread`] ends, the library has the number back that it had before the first. A number that the program sets in
-//! between is lost: it should be set before or after. An OpenBLAS that was built with OpenMP sets OpenMP's number with its own,
-//! for all loops of a thread, and each thread has one: the thread on which the last [`OneThread`] ends has the number back,
-//! others that had one keep 1. BLIS's numbers for single loops (`BLIS_JC_NT` and the like)
+//! between is lost: it should be set before or after. BLIS's numbers for single loops (`BLIS_JC_NT` and the like)
 //! take precedence over this, and Accelerate has no such setting (`VECLIB_MAXIMUM_THREADS=1` is one).
 //!
-//! Several threads call the library at the same time. All these libraries allow it, but an OpenBLAS without threads of its
-//! own (`USE_THREAD=0`) only if it was built with `USE_LOCKING=1`.
+//! Several threads call the library at the same time, which all these libraries allow, but for two kinds of OpenBLAS:
+//!
+//! | built with | |
+//! |---|---|
+//! | OpenMP | Its threads are OpenMP's, and a number that is set while products run frees memory that they use. So none is set, and products wait for each other, each with as many threads as OpenMP gives (`OMP_NUM_THREADS`). |
+//! | no threads | Without `USE_LOCKING=1`, calls at the same time share memory. So products wait for each other unless the library tells that it has it. |
+//!
+//! Both are slower than the usual kind, with threads of its own (Debian: `libopenblas0-pthread`). [`version`] tells which it is.
 
 #![allow(unsafe_code, reason = "foreign functions")]
 
@@ -169,7 +173,7 @@ fn living(change: fn(&mut Living)) {
     thread_local! {
         static OF_THREAD: RefCell<Living> = const { RefCell::new(Living::NONE) };
     }
-    match library::PER_THREAD {
+    match library::is_per_thread() {
         true => OF_THREAD.with_borrow_mut(change),
         // Nothing between lock and unlock panics.
         false => change(&mut OF_PROCESS.lock().unwrap_or_else(PoisonError::into_inner)),
@@ -177,7 +181,7 @@ fn living(change: fn(&mut Living)) {
 }
 
 impl OneThread {
-    /// From now on the library uses one thread.
+    /// From now on the library uses one thread, where it lets itself be told ([Threads](self#threads)).
     ///
     /// # Panics
     /// If the library takes integers of 64 bits.
@@ -231,6 +235,9 @@ fn gemm<T: Real>(
         return;
     }
     assert!(fits(a) && fits(b) && fits(c.as_rows()), "sizes beyond the library's integers");
+    static ONE_CALL: Mutex<()> = Mutex::new(());
+    let _alone = (!library::takes_calls_at_once())
+        .then(|| ONE_CALL.lock().unwrap_or_else(PoisonError::into_inner));
     let (c, c_stride) = c.data_mut(0);
     let int = |size: usize| size as c_int;
     // SAFETY: `Rows` and `RowsMut` guarantee that their slices hold the first value of a row each `stride` values,
@@ -238,7 +245,7 @@ fn gemm<T: Real>(
     // the function reads inside a and b and writes inside c, which is borrowed mutably and so overlaps neither.
     // No size is 0, and all are below 2^31, so the conversions are exact and leading dimensions are at
     // least the rows' lengths, as CBLAS demands. `enter` has checked that its integers are those declared, where it can. The library may be called from
-    // several threads.
+    // several threads, or `ONE_CALL` is held.
     unsafe {
         T::GEMM(
             ROW_MAJOR,
@@ -268,11 +275,15 @@ mod library {
 
     pub type Count = c_int;
     pub const ONE: Count = 1;
-    pub const PER_THREAD: bool = false;
 
-    // Setting the number may run beside products of other threads: for fewer threads it is the store of one integer that a product reads at its
-    // start, and while anybody holds `OneThread` only the 1 that is there already is stored.
+    /// Its kinds, as `openblas_get_parallel` has them.
+    const SEQUENTIAL: c_int = 0;
+    const OPENMP: c_int = 2;
+
+    // Setting the number may run beside products of other threads, unless they are OpenMP's: for fewer threads it is the store of
+    // one integer that a product reads at its start, and while anybody holds `OneThread` only the 1 that is there already is stored.
     unsafe extern "C" {
+        safe fn openblas_get_parallel() -> c_int;
         safe fn openblas_get_num_threads() -> c_int;
         safe fn openblas_set_num_threads(threads: c_int);
         /// Writes the string anew in each call.
@@ -283,33 +294,57 @@ mod library {
         openblas_get_num_threads().try_into().ok()
     }
 
+    pub fn is_per_thread() -> bool {
+        false
+    }
+
+    pub fn takes_calls_at_once() -> bool {
+        match openblas_get_parallel() {
+            OPENMP => false,
+            SEQUENTIAL => config().contains("USE_LOCKING"),
+            _ => true,
+        }
+    }
+
     /// Gives the number before.
     pub fn set_threads(threads: Count) -> Count {
         let before = openblas_get_num_threads();
-        openblas_set_num_threads(threads);
+        if openblas_get_parallel() != OPENMP {
+            openblas_set_num_threads(threads);
+        }
         before
     }
 
     pub fn version() -> Option<String> {
+        let kind = match (openblas_get_parallel(), takes_calls_at_once()) {
+            (OPENMP, _) => ", with OpenMP: one product at a time",
+            (_, false) => ", without threads or locking: one product at a time",
+            _ => "",
+        };
+        Some(format!("{}{kind}", config()))
+    }
+
+    fn config() -> &'static str {
         static CONFIG: OnceLock<String> = OnceLock::new();
-        let read = || {
+        CONFIG.get_or_init(|| {
             // SAFETY: a string in memory that the library keeps for ever, with a zero at its end; as this is done once, no
             // other call of ours writes there meanwhile.
             let config = unsafe { CStr::from_ptr(openblas_get_config()) };
             config.to_string_lossy().trim().to_owned()
-        };
-        Some(CONFIG.get_or_init(read).clone())
+        })
     }
 }
 
 #[cfg(gibbsite_blas = "blis")]
 mod library {
-    use std::ffi::{CStr, c_char};
+    use std::{
+        ffi::{CStr, c_char},
+        sync::OnceLock,
+    };
 
     /// BLIS's `dim_t` and `gint_t`.
     pub type Count = isize;
     pub const ONE: Count = 1;
-    pub const PER_THREAD: bool = false;
 
     unsafe extern "C" {
         safe fn bli_thread_get_num_threads() -> isize;
@@ -322,6 +357,20 @@ mod library {
         bli_thread_get_num_threads().max(1).try_into().ok()
     }
 
+    /// From version 1.0 on. AMD's BLIS, whose versions are above that, calls itself `AOCL-BLIS 4.2` and the like.
+    pub fn is_per_thread() -> bool {
+        static PER_THREAD: OnceLock<bool> = OnceLock::new();
+        *PER_THREAD.get_or_init(|| {
+            let version = version_of_blis();
+            let number = version.trim_start_matches(|c: char| !c.is_ascii_digit());
+            !number.starts_with("0.")
+        })
+    }
+
+    pub fn takes_calls_at_once() -> bool {
+        true
+    }
+
     /// Gives the number before, below 1 if none was set.
     pub fn set_threads(threads: Count) -> Count {
         let before = bli_thread_get_num_threads();
@@ -330,9 +379,13 @@ mod library {
     }
 
     pub fn version() -> Option<String> {
+        Some(format!("BLIS {}", version_of_blis()))
+    }
+
+    fn version_of_blis() -> String {
         // SAFETY: a string that the library keeps for ever, with a zero at its end.
         let version = unsafe { CStr::from_ptr(bli_info_get_version_str()) };
-        Some(format!("BLIS {}", version.to_string_lossy().trim()))
+        version.to_string_lossy().trim().to_owned()
     }
 }
 
@@ -342,7 +395,6 @@ mod library {
 
     pub type Count = c_int;
     pub const ONE: Count = 1;
-    pub const PER_THREAD: bool = true;
 
     unsafe extern "C" {
         safe fn MKL_Get_Max_Threads() -> c_int;
@@ -352,6 +404,14 @@ mod library {
 
     pub fn threads() -> Option<usize> {
         MKL_Get_Max_Threads().try_into().ok()
+    }
+
+    pub fn is_per_thread() -> bool {
+        true
+    }
+
+    pub fn takes_calls_at_once() -> bool {
+        true
     }
 
     /// Gives the number before, 0 if this thread had none of its own.
@@ -372,10 +432,17 @@ mod library {
 mod library {
     pub type Count = ();
     pub const ONE: Count = ();
-    pub const PER_THREAD: bool = true;
 
     pub fn threads() -> Option<usize> {
         None
+    }
+
+    pub fn is_per_thread() -> bool {
+        true
+    }
+
+    pub fn takes_calls_at_once() -> bool {
+        true
     }
 
     pub fn set_threads((): Count) {}
