@@ -20,30 +20,25 @@ fn main() -> Result<(), ShapeError> {
     let panel = Panel::neurons(isa, Rows::new(&theta, m, d)?, None, &w)?;
     let mut scratch = Scratch::default();
 
-    // With a Gaussian base of scale 1, U(x) = f(x) + |x|²/2 and s(x) = -∇f(x) - x.
     let mut streams = Streams::range(1, 1 << 32, n);
     let (mut x, mut score) = (vec![0.0; n * d], vec![0.0; n * d]);
-    let (mut velocity, mut energy) = (vec![0.0; n * d], vec![0.0; n]);
-    let (mut log_ratio, mut accepted) = (vec![0.0; n], vec![0.0; n]);
+    let (mut energy, mut potential) = (vec![0.0; n], vec![0.0; n]);
+    let (mut velocity, mut log_ratio, mut accepted) =
+        (vec![0.0; n * d], vec![0.0; n], vec![0.0; n]);
     noise::normals(isa, &mut streams, RowsMut::new(&mut x, n, d)?);
-    let states = Rows::new(&x, n, d)?;
-    relu::energy_score(
-        &panel,
-        states,
-        &mut energy,
-        &mut RowsMut::new(&mut score, n, d)?,
-        &mut scratch,
-    );
+    relu::energy(&panel, Rows::new(&x, n, d)?, &mut energy, &mut scratch);
     println!("{isa}: mean energy of draws of the base {:.4}", mean(&energy));
-    score.iter_mut().zip(&x).for_each(|(s, x)| *s -= x);
 
+    // With a Gaussian base of scale 1, U(x) = f(x) + |x|²/2 and s(x) = -∇f(x) - x.
     let target = ReluTarget { panel: &panel, beta: 1.0, precision: Some(1.0), space: Space::Flat };
+    let out = Some(RowsMut::new(&mut score, n, d)?);
+    chain::relu_target(target, Rows::new(&x, n, d)?, Some(&mut potential), out, &mut scratch);
     let rule = Rule::Unadjusted { step: (2.0_f64 * 0.05).sqrt(), noise: 1.0, bounds: None };
     let chains = Chains {
         x: RowsMut::new(&mut x, n, d)?,
         score: RowsMut::new(&mut score, n, d)?,
         velocity: RowsMut::new(&mut velocity, n, d)?,
-        potential: &mut energy,
+        potential: &mut potential,
         log_ratio: &mut log_ratio,
         accepted: &mut accepted,
         streams: &mut streams,
