@@ -1,14 +1,17 @@
 //! Moves of Markov chains: Langevin and Hamiltonian steps in R^d and on the unit sphere.
 //!
 //! A chain has a state x, a score s = -∇U(x) and a velocity v, one row each; lanes hold chains, so a chain's
-//! path depends on its own stream alone. Per-coordinate scales g (the root of a diagonal preconditioner; all 1
-//! on the sphere) turn steps of size ε into
+//! path depends on its own stream alone. Per-coordinate scales g (the root of a diagonal preconditioner) turn steps of
+//! size ε into
 //!
 //! ```text
 //! refresh   v = ξ, on the sphere ξ - (ξ·x) x
 //! kick      v = v + ε g s
 //! drift     x = x + ε g v, on the sphere along the great circle with velocity v, which is carried along
 //! ```
+//!
+//! On the sphere, states have norm 1, scores are tangential and all scales 1. None of this is checked: other scales change kicks
+//! and not drifts, and no law is invariant.
 //!
 //! A Hamiltonian trajectory is refresh, half a kick, drifts with kicks between them, half a kick; accepted
 //! with probability min(1, exp(U - U' + ½|v|² - ½|v'|²)), the model's density is invariant, on the sphere as well
@@ -48,7 +51,7 @@ pub enum Rule<T> {
         step: T,
         /// Factor of the noise.
         noise: T,
-        /// Lower and upper end of every coordinate.
+        /// Lower and upper end of every coordinate, in this order.
         bounds: Option<(T, T)>,
     },
     /// A Hamiltonian trajectory with a Metropolis test; MALA with a single drift.
@@ -63,7 +66,7 @@ pub enum Rule<T> {
     Baoab {
         /// Time step.
         step: T,
-        /// What a step leaves of the velocity: exp(-friction · step).
+        /// What a step leaves of the velocity: exp(-friction · step), from 0 to 1.
         keep: T,
     },
 }
@@ -81,22 +84,30 @@ pub struct ReluTarget<'a, T> {
     pub space: Space,
 }
 
-/// Chains, one row or entry each.
+/// Chains, one row or entry each. What [`relu_steps`] reads and writes depends on the rule:
+///
+/// | | [`Rule::Unadjusted`] | [`Rule::Hamiltonian`] | [`Rule::Baoab`] |
+/// |---|---|---|---|
+/// | `x`, `score`, `streams` | both | both | both |
+/// | `velocity` | neither | neither | both |
+/// | `potential` | neither | both | neither |
+/// | `log_ratio` | neither | written | neither |
+/// | `accepted` | neither | added to | neither |
 #[derive(Debug)]
 pub struct Chains<'a, T> {
     /// States.
     pub x: RowsMut<'a, T>,
-    /// Scores at the states.
+    /// Scores at the states, as [`relu_target`] gives them.
     pub score: RowsMut<'a, T>,
-    /// Velocities, which [`Rule::Baoab`] keeps from step to step and others leave alone.
+    /// Velocities.
     pub velocity: RowsMut<'a, T>,
-    /// Potentials U at the states; kept up by rules with a Metropolis test.
+    /// Potentials U at the states, as [`relu_target`] gives them: not the energies f.
     pub potential: &'a mut [T],
     /// Logarithm of the last Metropolis ratio.
     pub log_ratio: &'a mut [T],
-    /// Accepted steps are added.
+    /// Number of accepted steps. In `f32` it stays at 2^24 once it is there, so it has to be read and set to 0 before.
     pub accepted: &'a mut [T],
-    /// One stream per chain.
+    /// One stream per chain; see [`Streams`] for those behind the last chain.
     pub streams: &'a mut [Streams<T>],
 }
 
@@ -199,7 +210,8 @@ pub fn finish<T: Real>(
 /// | [`Rule::Hamiltonian`] | refresh, half a kick, drift | kick, drift |
 /// | [`Rule::Baoab`] | BAOA | |
 ///
-/// `energy[c]` receives the kinetic energy ½|v|² of chain c after a refresh.
+/// Rules without an entry ignore `drift`. `energy[c]` becomes the kinetic energy ½|v|² of chain c after a refresh, by
+/// [`Rule::Hamiltonian`] at `drift` = 0, and is left alone otherwise. [`Rule::Unadjusted`] neither reads nor writes velocities.
 ///
 /// # Panics
 /// If shapes do not fit, or the rule is not one for the space, as with [`relu_steps`].
@@ -217,8 +229,13 @@ pub fn advance<T: Real>(
     T::chain(isa, simd::Move::Advance { rule, space, scale, drift, chains, scratch });
 }
 
-/// The part of a step behind the last evaluation of the score: half a kick, and what the Metropolis test needs:
-/// `energy[c]` receives ½|v|² and `ln_uniform[c]` the logarithm of the uniform number to compare with.
+/// The part of a step behind the last evaluation of the score:
+///
+/// | rule | |
+/// |---|---|
+/// | [`Rule::Unadjusted`] | nothing |
+/// | [`Rule::Hamiltonian`] | half a kick, and what the Metropolis test needs: `energy[c]` becomes ½\|v\|² and `ln_uniform[c]` the logarithm of the uniform number to compare with |
+/// | [`Rule::Baoab`] | half a kick; `energy` and `ln_uniform` are left alone |
 ///
 /// # Panics
 /// As [`advance`].
@@ -237,7 +254,7 @@ pub fn settle<T: Real>(
     T::chain(isa, simd::Move::Settle { rule, scale, ln_uniform, chains, scratch });
 }
 
-/// Chains within a step of [`advance`] and [`settle`].
+/// Chains within a step of [`advance`] and [`settle`], which say what they write.
 #[derive(Debug)]
 pub struct Moving<'a, T> {
     /// States.
@@ -248,7 +265,7 @@ pub struct Moving<'a, T> {
     pub velocity: RowsMut<'a, T>,
     /// Kinetic energies.
     pub energy: &'a mut [T],
-    /// One stream per chain.
+    /// One stream per chain; see [`Streams`] for those behind the last chain.
     pub streams: &'a mut [Streams<T>],
 }
 

@@ -27,6 +27,9 @@ pub(crate) mod simd;
 pub const STREAMS: usize = 16;
 
 /// Sixteen consecutive streams, laid out for lanes of `T`.
+///
+/// Kernels move whole registers of streams. Those that no row, chain or word was asked of, behind the last that one was, may
+/// advance with the others or not, by the level.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Streams<T> {
     /// The four words of state of every stream.
@@ -82,8 +85,7 @@ fn slot<T: Constants>(i: usize) -> usize {
     }
 }
 
-/// The next words of the first streams, step after step: `out[k * count + c]` is the k-th word of stream `c`. Streams
-/// from `count` on may advance or not.
+/// The next words of the first streams, step after step: `out[k * count + c]` is the k-th word of stream `c`.
 ///
 /// # Panics
 /// If there are fewer than `count` streams, or `out` does not hold whole steps.
@@ -94,7 +96,7 @@ pub fn words<T: Real>(isa: Isa, streams: &mut [Streams<T>], count: usize, out: &
 }
 
 /// Standard normals: row `c` of `out` gets the next ones of stream `c`. A row of d takes ⌈d/2⌉ pairs from its
-/// stream; the second of the last pair is dropped where d is odd. Streams beyond the rows may advance or not.
+/// stream; the second of the last pair is dropped where d is odd.
 ///
 /// # Panics
 /// If there are fewer streams than rows.
