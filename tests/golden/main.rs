@@ -8,6 +8,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod results;
+#[path = "../../kernels/tests/support/mod.rs"]
+mod support;
 
 use gibbsite_kernels::{
     Isa, Real, Scratch,
@@ -15,6 +17,7 @@ use gibbsite_kernels::{
 };
 use results::Results;
 use std::{collections::BTreeMap, env, fmt::Write, fs, path::PathBuf};
+use support::by_effort;
 
 /// `(n, d, m)`: a few of each kind of remainder, sums of more than one tile, and nothing at all.
 const SHAPES: [(usize, usize, usize); 16] = [
@@ -193,10 +196,38 @@ fn bits_are_as_recorded() {
     files.into_iter().for_each(|(family, lines)| check(family, &lines));
 }
 
-#[test]
-fn results_are_as_recorded() {
+/// What `add` adds for both element types in a pool of so many threads.
+fn made(threads: usize, add: [fn(&mut Results); 2]) -> String {
+    println!("{threads} threads");
     let mut results = Results(String::new());
-    results.add_all::<f32>();
-    results.add_all::<f64>();
-    check("results", &results.0);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+    pool.install(|| add.iter().for_each(|add| add(&mut results)));
+    results.0
+}
+
+/// One, a few, and more than the work of some calls can be cut into.
+const THREADS: [usize; 4] = [1, 2, 3, 7];
+
+#[test]
+fn results_are_as_recorded_for_any_number_of_threads() {
+    let add = [Results::add_all::<f32>, Results::add_all::<f64>];
+    let expected = made(THREADS[0], add);
+    check("results", &expected);
+    for threads in &THREADS[1..by_effort(2, THREADS.len(), THREADS.len())] {
+        for (line, expected) in made(*threads, add).lines().zip(expected.lines()) {
+            assert_eq!(line, expected, "{threads} threads and 1");
+        }
+    }
+}
+
+/// Last digits of what goes through faer depend on the CPU, so they are not recorded; on threads they do not depend.
+#[test]
+fn what_is_not_recorded_is_the_same_for_any_number_of_threads() {
+    let add = [Results::add_unrecorded::<f32>, Results::add_unrecorded::<f64>];
+    let expected = made(THREADS[0], add);
+    for threads in &THREADS[1..by_effort(2, THREADS.len(), THREADS.len())] {
+        for (line, expected) in made(*threads, add).lines().zip(expected.lines()) {
+            assert_eq!(line, expected, "{threads} threads and 1");
+        }
+    }
 }

@@ -7,11 +7,12 @@ use super::{
 };
 use gibbsite::{
     Backend, Domain, Real, ReluEnergy, Rows, RowsMut,
+    monitor::{curvature, ntk},
     normaliser::{Base, annealed, base_samples, bracket, importance_sampling},
     sampler::{IndependenceMetropolis, Sampler},
     stein::{
         F1Discrepancy, Gram, Statistic, SteinKernel, Svgd, WildBootstrap, ksd_aggregated_test,
-        ksd_blocks, median_distance,
+        ksd_blocks, ksd_in_parts, median_distance,
     },
     teacher::Teacher,
     train::{Critic, Estimator, NegativePhase, Optimiser, Regime, TrainOptions, Training},
@@ -36,6 +37,46 @@ impl Results {
         self.normalisers::<T>();
         self.discrepancies::<T>();
         self.training::<T>();
+    }
+
+    /// What goes through faer.
+    pub fn add_unrecorded<T: Real>(&mut self) {
+        const N: usize = 300;
+        let model = flat::<T>(40);
+        let x = points(&model, N);
+        let x = Rows::new(&x, N, D).unwrap();
+        let libraries = model.clone().with_backend(Backend::Faer);
+        let (mut energy, mut score) = (vec![T::ZERO; N], vec![T::ZERO; N * D]);
+        libraries.energy(x, &mut energy).unwrap();
+        libraries.score(x, RowsMut::new(&mut score, N, D).unwrap()).unwrap();
+        let mut grad = libraries.zero_grad();
+        libraries.param_grad(x, None, &mut grad).unwrap();
+        let all = [energy.clone(), score.clone(), grad.w, grad.theta].concat();
+        self.add::<T>("faer", bits(&all));
+
+        let score = Rows::new(&score, N, D).unwrap();
+        let imq = SteinKernel::imq(1.0, -0.5).unwrap();
+        let metric: Vec<f64> =
+            (0..D * D).map(|i| if i % (D + 1) == 0 { 1.5 } else { 0.25 }).collect();
+        let metric = imq.clone().with_metric(Rows::new(&metric, D, D).unwrap()).unwrap();
+        let gram = Gram::new(&metric, x, score).unwrap();
+        self.add::<T>("metric", bits(&gram.matrix().unwrap()));
+        let gram = Gram::new(&imq, x, score).unwrap();
+        let fssd = gram.fssd_test(x, score, x.range(0, 7), 20, 2).unwrap();
+        self.add::<T>(
+            "fssd_test",
+            bits(&[&fssd.draws[..], &[fssd.squared, fssd.p_value]].concat()),
+        );
+        self.add::<T>(
+            "control_functional",
+            bits(&[gram.control_functional(&energy, 1e-3).unwrap()]),
+        );
+        let weights = gram.stein_weights(1e-2).unwrap();
+        self.add::<T>("stein_weights", bits(&weights.weights));
+
+        let found = curvature(&model, x, &weights.weights).unwrap();
+        self.add::<T>("curvature", bits(&[found.trace, found.largest]));
+        self.add::<T>("ntk", bits(&ntk(&model, x).unwrap()));
     }
 
     /// Of more samples and neurons than a partial sum takes; fewer samples where they are wide.
@@ -167,6 +208,15 @@ impl Results {
         let blocks = ksd_blocks(&imq, x, score, 50).unwrap();
         let numbers = [blocks.squared, blocks.std_error, blocks.p_value];
         self.add::<T>("ksd_blocks", bits(&numbers));
+        let load = |part: usize| {
+            let [x, score] = [x, score].map(|rows| rows.range(part * 500, 300));
+            Ok((x.as_slice().to_vec(), score.as_slice().to_vec()))
+        };
+        let parts = ksd_in_parts(&imq, 2, load, D, Statistic::U, &mut |_| {}).unwrap();
+        self.add::<T>("ksd_in_parts", [parts.squared.to_bits()]);
+        let mut product = vec![T::ZERO; FEW * D];
+        few_gram.product(few_scores, RowsMut::new(&mut product, FEW, D).unwrap()).unwrap();
+        self.add::<T>("gram.product", bits(&product));
         let bootstrap = WildBootstrap::new(100).seed(2);
         let aggregated = [imq.clone(), general, rbf];
         let aggregated =
