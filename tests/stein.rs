@@ -386,6 +386,7 @@ fn bits_do_not_depend_on_threads_or_levels() {
 
 /// p-value of the Kolmogorov-Smirnov test for the uniform law.
 fn kolmogorov_smirnov(mut p: Vec<f64>) -> f64 {
+    assert!(p.iter().all(|p| (0.0..=1.0).contains(p)), "{p:?}");
     p.sort_by(f64::total_cmp);
     let n = p.len() as f64;
     let distance = p.iter().enumerate().fold(0.0_f64, |distance, (i, p)| {

@@ -148,6 +148,8 @@ fn worst<T: Real>(name: &str, kernel: &SteinKernel, x: &[f64], s: &[f64], d: usi
             let error = big(gram[i * n + j].to_f64()).sub(&expected.value, BITS, ROUND).abs();
             let relative = error.div(&expected.size, BITS, ROUND);
             let relative: f64 = relative.to_string().parse().expect("a number");
+            // The largest of numbers passes over NaN.
+            assert!(relative.is_finite(), "{name}, d = {d}, {i} and {j}: {}", gram[i * n + j]);
             worst = worst.max(relative / <T as gibbsite_kernels::Real>::EPSILON.to_f64());
         }
     }
