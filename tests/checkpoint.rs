@@ -36,8 +36,9 @@ fn outcome<T: Real>(mut run: Training<T>) -> (Checkpoint, String) {
     )
 }
 
-/// Stops at an evaluation, goes on from the checkpoint, stops again, and so on. NaN is equal to itself here.
-fn check<T: Real>(options: &TrainOptions) {
+/// Stops at an evaluation, goes on from the checkpoint, stops again, and so on. NaN is equal to itself here. Returns what the
+/// run ends with.
+fn check<T: Real>(options: &TrainOptions) -> Checkpoint {
     let (train, validation) = (data::<T>(60, options.domain, 0), data(40, options.domain, 1));
     let train = Rows::new(&train, 60, D).unwrap();
     let validation = Rows::new(&validation, 40, D).unwrap();
@@ -67,6 +68,7 @@ fn check<T: Real>(options: &TrainOptions) {
     let longer = outcome(Training::resume(train, validation, &more, &whole.0).unwrap());
     let straight = outcome(Training::new(train, validation, &more).unwrap());
     assert!(same(&longer.0, &straight.0), "{named}: prolonged");
+    whole.0
 }
 
 fn options(estimator: Estimator, domain: Domain) -> TrainOptions {
@@ -170,7 +172,42 @@ fn patience_ends_a_run_wherever_it_was_interrupted() {
         iterations: 10_000,
         ..options(Estimator::default(), Domain::Sphere)
     };
-    check::<f64>(&options);
+    let done = check::<f64>(&options).counts["iteration"][0];
+    assert!(done < 10_000, "the run ended by itself");
+}
+
+#[test]
+fn weighted_chains_are_resampled_where_weights_are_uneven_in_parts_too() {
+    const CHAINS: usize = 100;
+    let negative = NegativePhase::Jarzynski { chains: CHAINS };
+    let options = TrainOptions {
+        iterations: 240,
+        evaluate_every: 40,
+        decay: Some(0.0),
+        learning_rate: Some(0.07),
+        ..options(Estimator::MaximumLikelihood { negative }, Domain::Euclidean)
+    };
+    let resampled = |checkpoint: &Checkpoint| checkpoint.counts["jarzynski.resampled"][0];
+    let expected = resampled(&check::<f64>(&options));
+    // Effective sample sizes never stay below half of the chains, and weights are equal after a resampling alone.
+    let x = data::<f64>(60, Domain::Euclidean, 0);
+    let x = Rows::new(&x, 60, D).unwrap();
+    let mut run =
+        Training::new(x, x, &TrainOptions { evaluate_every: 1, ..options.clone() }).unwrap();
+    let mut times = 0;
+    while run.next_evaluation().unwrap().is_some() {
+        let checkpoint = run.checkpoint();
+        let weights: Vec<f64> =
+            checkpoint.reals["jarzynski.log_weights"].iter().map(|a| a.exp()).collect();
+        let (sum, squares) =
+            (weights.iter().sum::<f64>(), weights.iter().map(|w| w * w).sum::<f64>());
+        let ess = sum * sum / squares;
+        assert!(ess >= 0.5 * CHAINS as f64, "{ess}");
+        let even = weights.iter().all(|&w| w == weights[0]);
+        let before = std::mem::replace(&mut times, resampled(&checkpoint));
+        assert_eq!(times - before, u64::from(even), "ESS {ess}");
+    }
+    assert!(times > 1 && times == expected, "{times}, {expected}");
 }
 
 #[test]
