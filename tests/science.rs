@@ -9,7 +9,10 @@ use gibbsite::{
     normaliser::{self, Base, base_samples},
     sampler::{IndependenceMetropolis, Sampler, Start},
     teacher::{self, Teacher},
-    train::{Estimator, NegativePhase, Regime, TrainOptions, fit},
+    train::{
+        Checkpoint, Critic, Estimator, NegativePhase, Regime, TrainOptions, Training,
+        cross_entropy, fit,
+    },
 };
 
 #[test]
@@ -249,6 +252,131 @@ fn kl_to_the_teacher_itself_is_zero_and_to_the_uniform_law_known() {
     // 0.281 for this teacher in d = 15.
     let kl = teacher.kl_to(&nothing, 200_000, 1).unwrap();
     assert!((kl - 0.281).abs() < 0.01, "{kl}");
+}
+
+/// The first step of training must go along the gradient of a loss, whose slopes in random directions come from differences.
+/// `neurons` is how much larger the rate of neurons is.
+fn first_step_follows(
+    options: &TrainOptions,
+    neurons: f64,
+    x: Rows<'_, f64>,
+    tolerance: f64,
+    loss: impl Fn(&ReluEnergy<f64>, &Checkpoint) -> f64,
+) {
+    let (d, rate) = (x.cols(), 1e-3);
+    let options = TrainOptions {
+        neurons: 6,
+        iterations: 1,
+        evaluate_every: 1,
+        learning_rate: Some(rate),
+        // Far from f = 0, where the law is the base.
+        initial_variance: 1.5,
+        // Parameters are then in the units in which they are trained.
+        base_scale: (options.domain == Domain::Euclidean).then_some((d as f64).sqrt().recip()),
+        ..options.clone()
+    };
+    let mut run = Training::new(x, x, &options).unwrap();
+    let (_, before) = run.next_evaluation().unwrap().unwrap();
+    let (_, after) = run.next_evaluation().unwrap().unwrap();
+    let checkpoint = run.checkpoint();
+    let parameters = |model: &ReluEnergy<f64>| {
+        [model.w(), model.theta().as_slice(), model.bias().unwrap_or_default()].concat()
+    };
+    let m = before.neurons();
+    let steps = parameters(&before).into_iter().zip(parameters(&after)).enumerate();
+    let gradient: Vec<f64> = steps
+        .map(|(k, (before, after))| {
+            (before - after) / (rate * m as f64 * if k < m { 1.0 } else { neurons })
+        })
+        .collect();
+    let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
+    for stream in 30..34 {
+        let along = normals::<f64>(gradient.len(), stream);
+        let at = |t: f64| {
+            let mut model = before.clone();
+            model
+                .update_parameters(|w, theta, bias| {
+                    let all = w.iter_mut().chain(theta).chain(bias.unwrap_or_default());
+                    all.zip(&along).for_each(|(parameter, by)| *parameter += t * by);
+                })
+                .unwrap();
+            loss(&model, &checkpoint)
+        };
+        let h = 1e-6;
+        let slope = (at(h) - at(-h)) / (2.0 * h);
+        let found: f64 = gradient.iter().zip(&along).map(|(g, by)| g * by).sum();
+        println!("{:?}: {found:.6} for {slope:.6} of {norm:.6}", options.estimator);
+        assert!((found - slope).abs() < tolerance * norm, "{options:?}: {found} for {slope}");
+    }
+}
+
+/// Points of one half of the domain, which are no draws of the base.
+fn one_sided(domain: Domain, n: usize, d: usize) -> Vec<f64> {
+    let base = if domain == Domain::Sphere { Base::Sphere } else { Base::Gaussian(0.5) };
+    let mut x: Vec<f64> = base_samples(base, n, d, 21, 0).unwrap();
+    x.chunks_exact_mut(d).for_each(|x| x[0] = x[0].abs());
+    x
+}
+
+#[test]
+fn training_by_the_likelihood_goes_along_its_gradient() {
+    const MANY: usize = 200_000;
+    let (n, d) = (50, 3);
+    let chains = NegativePhase::Independence { chains: MANY / 10, steps: 50 };
+    for (domain, negative) in [
+        (Domain::Sphere, NegativePhase::Bank { size: MANY }),
+        (Domain::Euclidean, NegativePhase::Bank { size: MANY }),
+        (Domain::Sphere, chains),
+        (Domain::Euclidean, chains),
+        (Domain::Euclidean, NegativePhase::Jarzynski { chains: MANY }),
+    ] {
+        let x = one_sided(domain, n, d);
+        let x = Rows::new(&x, n, d).unwrap();
+        let options = TrainOptions {
+            domain,
+            estimator: Estimator::MaximumLikelihood { negative },
+            bias: true,
+            ..TrainOptions::default()
+        };
+        // Draws of the base that are others than those of training.
+        let loss = |model: &ReluEnergy<f64>, _: &Checkpoint| {
+            let log_z = normaliser::importance_sampling(model, MANY, 77, 0).unwrap();
+            cross_entropy(model, x, &log_z).unwrap()
+        };
+        first_step_follows(&options, 100.0, x, 0.04, loss);
+    }
+}
+
+#[test]
+fn training_with_networks_as_critics_goes_along_the_gradient_of_half_the_loss() {
+    let (n, d, units) = (60, 3, 5);
+    let x = one_sided(Domain::Sphere, n, d);
+    let x = Rows::new(&x, n, d).unwrap();
+    let critic = Critic::Network { units, steps: 2 };
+    let options = TrainOptions { estimator: Estimator::F1Sd { critic }, ..TrainOptions::default() };
+    // The critics that the first step had, which count as fixed, and E[(s_i - (d-1) x_i) h + (P ∇h)_i] as it is written.
+    let loss = |model: &ReluEnergy<f64>, checkpoint: &Checkpoint| {
+        let (w, theta) = (&checkpoint.reals["critics.w"], &checkpoint.reals["critics.theta"]);
+        let mut score = vec![0.0; n * d];
+        model.score(x, RowsMut::new(&mut score, n, d).unwrap()).unwrap();
+        let mut half = 0.0;
+        for i in 0..d {
+            let mut mean = 0.0;
+            for (x, s) in x.iter().zip(score.chunks(d)) {
+                for l in i * units..(i + 1) * units {
+                    let theta = &theta[l * d..][..d];
+                    let z: f64 = x.iter().zip(theta).map(|(x, theta)| x * theta).sum();
+                    if z > 0.0 {
+                        let curvature = (d - 1) as f64 * x[i];
+                        mean += w[l] * ((s[i] - curvature) * z + theta[i] - z * x[i]) / n as f64;
+                    }
+                }
+            }
+            half += 0.5 * mean * mean;
+        }
+        half
+    };
+    first_step_follows(&options, 25.0, x, 1e-6, loss);
 }
 
 #[test]
