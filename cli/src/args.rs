@@ -515,7 +515,7 @@ and the seeding of streams. Columns:
   % limit          share of what the machine does of them, in multiply-adds in registers or in a copy of memory; above
                    100 where arrays are updated in place, which costs less than a copy, and for the level scalar
                    where a multiply-add is a function of software, which sums and comparisons do not call
-  ns/value         time of a value, where operations are not what is asked for
+  ns/value         time of a value, or of each of the n·d in rows, where operations are not what is asked for
   faer             time of the same by matrix products of faer and an n×m array between them, over ours
   scalar           time of the same by the level scalar (with fewer samples, in proportion), over ours
 

@@ -148,7 +148,7 @@ macro_rules! chain_entry {
 
 /// The parts of a step that are around the energy: up to its first evaluation, between two, behind the last.
 macro_rules! moves_entry {
-    ($name:literal, $kind:expr) => {
+    ($name:literal, $kind:expr, $matrices:literal) => {
         Entry {
             name: $name,
             inputs: |shape| {
@@ -166,7 +166,11 @@ macro_rules! moves_entry {
             reference: |call| reference_moves($kind, call),
             roundings: |_| Vec::new(),
             flops: |shape| 60 * (shape.n * shape.d) as u64,
-            bytes: |shape| 5 * (shape.n * shape.d * size_of::<T>()) as u64,
+            // Where velocities are not read, or not written either, they are left out.
+            bytes: |shape| {
+                let matrices = vec![matrix("", shape.n, shape); $matrices];
+                bytes::<T>(matrices, vec![vector("", shape.n); 3])
+            },
         }
     };
 }
@@ -438,7 +442,8 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
             roundings: |_| Vec::new(),
             // Shifts, rotates, additions and exclusive ors, none of floating-point numbers.
             flops: |shape| 10 * (shape.n * shape.d) as u64,
-            bytes: |shape| 8 * (shape.n * shape.d) as u64,
+            // Words do not leave the cache.
+            bytes: |shape| bytes::<T>(Vec::new(), vec![vector("", PARTS * shape.n)]),
         },
         Entry {
             name: "noise.normals",
@@ -505,10 +510,10 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
             flops: |shape| 49 * (shape.n * shape.d) as u64,
             bytes: |shape| 3 * (shape.n * shape.d * size_of::<T>()) as u64,
         },
-        moves_entry!("chain.moves_ula_sphere", Kind::UlaSphere),
-        moves_entry!("chain.moves_hmc", Kind::Hmc),
-        moves_entry!("chain.moves_hmc_sphere", Kind::HmcSphere),
-        moves_entry!("chain.moves_baoab", Kind::Baoab),
+        moves_entry!("chain.moves_ula_sphere", Kind::UlaSphere, 3),
+        moves_entry!("chain.moves_hmc", Kind::Hmc, 4),
+        moves_entry!("chain.moves_hmc_sphere", Kind::HmcSphere, 4),
+        moves_entry!("chain.moves_baoab", Kind::Baoab, 5),
         Entry {
             name: "chain.target",
             inputs: neurons_and_samples,
@@ -570,7 +575,9 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
             },
             roundings: |_| Vec::new(),
             flops: |shape| 8 * (shape.n * shape.d) as u64,
-            bytes: |shape| 3 * (shape.n * shape.d * size_of::<T>()) as u64,
+            bytes: |shape| {
+                bytes::<T>(vec![matrix("", shape.n, shape); 3], vec![vector("", shape.n); 2])
+            },
         },
         Entry {
             name: "rowwise.dot",
@@ -590,7 +597,9 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
             },
             roundings: |shape| vec![shape.d],
             flops: |shape| 2 * (shape.n * shape.d) as u64,
-            bytes: |shape| 2 * (shape.n * shape.d * size_of::<T>()) as u64,
+            bytes: |shape| {
+                bytes::<T>(vec![matrix("", shape.n, shape); 2], vec![vector("", shape.n)])
+            },
         },
         chain_entry!("chain.ula", Kind::Ula),
         chain_entry!("chain.ula_sphere", Kind::UlaSphere),
@@ -613,9 +622,7 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
         Entry {
             name: "stein.sums",
             inputs: stein_inputs,
-            outputs: |shape| {
-                vec![numbers::<T>("row_sums", shape.n), numbers::<T>("col_sums", shape.m)]
-            },
+            outputs: sums_outputs::<T>,
             run: |isa, call, scratch| {
                 let (x, y) = stein_points(imq(-0.5), call.shape, call.inputs);
                 let kernel = stein_kernel(imq(-0.5), call.shape);
@@ -637,16 +644,12 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
             },
             roundings: |_| Vec::new(),
             flops: |shape| 8 * product(shape),
-            bytes: |shape| bytes::<T>(stein_inputs(shape), Vec::new()),
+            bytes: |shape| bytes::<T>(stein_inputs(shape), sums_outputs::<T>(shape)),
         },
         Entry {
             name: "stein.product",
-            inputs: |shape| {
-                let mut inputs = stein_inputs(shape);
-                inputs.push(factor(shape));
-                inputs
-            },
-            outputs: |shape| vec![Array { name: "product", rows: shape.n, ..factor(shape) }],
+            inputs: product_inputs,
+            outputs: product_outputs,
             run: |isa, call, scratch| {
                 let (x, y) = stein_points(imq(-0.5), call.shape, call.inputs);
                 let kernel = stein_kernel(imq(-0.5), call.shape);
@@ -672,12 +675,12 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
             },
             roundings: |_| Vec::new(),
             flops: |shape| 2 * (shape.n * shape.m * factor(shape).cols) as u64 + 8 * product(shape),
-            bytes: |shape| bytes::<T>(stein_inputs(shape), vec![factor(shape)]),
+            bytes: |shape| bytes::<T>(product_inputs(shape), product_outputs(shape)),
         },
         Entry {
             name: "stein.signed_sums",
             inputs: stein_inputs,
-            outputs: |shape| vec![numbers::<T>("sums", bases::<f64>().len() * draws(shape))],
+            outputs: signed_outputs::<T>,
             run: |isa, call, scratch| {
                 let (x, y) = stein_points(imq(-0.5), call.shape, call.inputs);
                 let kernels = bases().map(|base| stein_kernel(base, call.shape));
@@ -700,11 +703,11 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
             },
             roundings: |_| Vec::new(),
             flops: |shape| 4 * (shape.n * shape.m * draws(shape)) as u64 + 8 * product(shape),
-            bytes: |shape| bytes::<T>(stein_inputs(shape), Vec::new()),
+            bytes: |shape| bytes::<T>(stein_inputs(shape), signed_outputs::<T>(shape)),
         },
         Entry {
             name: "stein.pairs",
-            inputs: |shape| stein_inputs(Shape { m: shape.n, ..shape }),
+            inputs: pairs_inputs,
             outputs: |shape| vec![vector("values", shape.n)],
             run: |isa, call, _| {
                 let (x, y) =
@@ -721,7 +724,7 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
             },
             roundings: |_| Vec::new(),
             flops: |shape| 8 * (shape.n * shape.d) as u64,
-            bytes: |shape| bytes::<T>(stein_inputs(shape), Vec::new()),
+            bytes: |shape| bytes::<T>(pairs_inputs(shape), vec![vector("", shape.n)]),
         },
     ]
 }
@@ -756,6 +759,29 @@ fn stein_inputs(shape: Shape) -> Vec<Array> {
         matrix("y", shape.m, shape),
         matrix("score of y", shape.m, shape),
     ]
+}
+
+/// There is a y for each x.
+fn pairs_inputs(shape: Shape) -> Vec<Array> {
+    stein_inputs(Shape { m: shape.n, ..shape })
+}
+
+fn sums_outputs<T: Real>(shape: Shape) -> Vec<Array> {
+    vec![numbers::<T>("row_sums", shape.n), numbers::<T>("col_sums", shape.m)]
+}
+
+fn signed_outputs<T: Real>(shape: Shape) -> Vec<Array> {
+    vec![numbers::<T>("sums", bases::<f64>().len() * draws(shape))]
+}
+
+fn product_inputs(shape: Shape) -> Vec<Array> {
+    let mut arrays = stein_inputs(shape);
+    arrays.push(factor(shape));
+    arrays
+}
+
+fn product_outputs(shape: Shape) -> Vec<Array> {
+    vec![Array { name: "product", rows: shape.n, ..factor(shape) }]
 }
 
 fn metric_inputs(shape: Shape) -> Vec<Array> {

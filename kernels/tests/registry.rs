@@ -65,6 +65,28 @@ fn doubles() {
     all::<f64>();
 }
 
+fn bytes<T: Real>() {
+    for entry in entries::<T>() {
+        let shape = Shape { n: 7, d: 5, m: 3, pad: 2, bias: true, weighted: true };
+        let arrays = [(entry.inputs)(shape), (entry.outputs)(shape)].concat();
+        let values: usize = arrays.iter().map(|array| array.rows * array.cols).sum();
+        // Moves that neither read nor write velocities, and those that make new ones.
+        let unused = match entry.name {
+            "chain.moves_ula_sphere" => 2 * shape.n * shape.d,
+            "chain.moves_hmc" | "chain.moves_hmc_sphere" => shape.n * shape.d,
+            _ => 0,
+        };
+        let expected = (values - unused) * size_of::<T>();
+        assert_eq!((entry.bytes)(shape), expected as u64, "{} {}", entry.name, T::NAME);
+    }
+}
+
+#[test]
+fn bytes_are_those_of_the_arrays() {
+    bytes::<f32>();
+    bytes::<f64>();
+}
+
 /// A function of a family that takes a level or scratch space is a kernel.
 #[test]
 fn every_kernel_is_listed() {

@@ -66,7 +66,7 @@ pub struct Row {
     pub flops: u64,
     /// Bytes that a call has to read and write.
     pub bytes: u64,
-    /// Values that a call makes, for kernels whose work is counted in values.
+    /// Values of a call that its work grows with, where these are not products.
     pub values: Option<u64>,
     /// Flops per second of multiply-adds on this level and element type, measured in turn with the kernel.
     pub peak: f64,
@@ -161,7 +161,11 @@ pub fn rows<T: Element>(
     let flops = |shape| (entry.flops)(shape) as f64;
     let row = |run: Run| {
         let own_shape = shape_of_level(shape, run.isa);
-        let outputs = (entry.outputs)(own_shape).iter().map(|array| array.len() as u64).sum();
+        let values = match entry.work() {
+            Work::Products => None,
+            Work::Rows => Some((own_shape.n * own_shape.d) as u64),
+            Work::Values => Some(own_shape.n as u64),
+        };
         // Of the same work, in proportion.
         let ratio = |seconds, other| seconds / flops(other) / (run.seconds / flops(own_shape));
         Row {
@@ -173,7 +177,7 @@ pub fn rows<T: Element>(
             seconds: run.seconds,
             flops: (entry.flops)(own_shape),
             bytes: (entry.bytes)(own_shape),
-            values: (entry.work() != Work::Products).then_some(outputs),
+            values,
             peak: run.peak,
             bandwidth,
             faer_ratio: unfused.as_ref().map(|_| ratio(unfused_seconds, shape)),
