@@ -31,7 +31,10 @@ impl<T: Float> Signal for T {}
 /// What the inputs are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
+    /// Mean 0 and variance 1. Of 25 bits, so that in `f64` no product rounds.
     Normal,
+    /// Magnitudes from 1/16 to below 16 with digits down to the last: every operation rounds.
+    Full,
     /// Many zeros of both signs, so that whole preactivations are ±0.
     SignedZeros,
     Subnormal,
@@ -51,8 +54,9 @@ pub enum Class {
 
 impl Class {
     /// The classes of the comparison bit by bit.
-    pub const BITS: [Class; 8] = [
+    pub const BITS: [Class; 9] = [
         Class::Normal,
+        Class::Full,
         Class::SignedZeros,
         Class::Subnormal,
         Class::Huge,
@@ -65,6 +69,11 @@ impl Class {
     fn value<T: Float>(self, rng: &mut Rng) -> T {
         let value = match self {
             Class::Normal | Class::Infinite | Class::Nan => rng.normal(),
+            Class::Full => {
+                let bits = rng.next();
+                let exponent = 1019 + (bits >> 52) % 8;
+                f64::from_bits(bits >> 63 << 63 | exponent << 52 | bits << 12 >> 12)
+            }
             Class::SignedZeros => match rng.below(5) {
                 0 | 1 => 0.0,
                 2 | 3 => -0.0,
@@ -391,14 +400,14 @@ pub fn for_bound<T: Float>(rng: &mut Rng) -> Vec<Case> {
     let products = by_effort(2_000, 10_000, 10_000);
     let mut cases = Vec::new();
     for shape in shapes {
-        for class in [Class::Normal, Class::Cancelling] {
+        for class in [Class::Normal, Class::Full, Class::Cancelling] {
             let (shape, place) = (random_options(rng, shape), random_place::<T>(rng));
             cases.push(Case { shape, class, place, seed: rng.next() });
         }
     }
     for _ in 0..random {
         let shape = random_shape(rng, products);
-        let class = rng.pick(&[Class::Normal, Class::Cancelling]);
+        let class = rng.pick(&[Class::Normal, Class::Full, Class::Cancelling]);
         cases.push(Case { shape, class, place: random_place::<T>(rng), seed: rng.next() });
     }
     cases
