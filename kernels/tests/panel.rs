@@ -79,7 +79,8 @@ fn every_kernel_takes_its_own_kind_alone() {
         Panel::carriers(isa, x, v, Gate::Step, false).unwrap(),
         Panel::new(isa),
     ];
-    let kernels: [fn(&Panel<f64>) -> Vec<f64>; 4] = [energies, sums, carried, potentials];
+    type Call = fn(&Panel<f64>) -> Vec<f64>;
+    let kernels: [Call; 4] = [energies, sums, carried, potentials];
     for (k, kernel) in kernels.into_iter().enumerate() {
         let own = k % 3;
         kernel(&panels[own]);
