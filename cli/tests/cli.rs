@@ -8,8 +8,29 @@ use gibbsite_cli::io::{
     model::{Domain, ModelFile, write_model},
 };
 use serde_json::Value;
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    process::{Child, ExitStatus},
+    time::{Duration, Instant},
+};
 use tempfile::TempDir;
+
+/// What takes this long hangs.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// Waits for the end of the program, which is killed if it does not come.
+fn wait(mut child: Child) -> ExitStatus {
+    let begin = Instant::now();
+    while begin.elapsed() < LIMIT {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    panic!("the program hangs");
+}
 
 const N: usize = 131;
 const M: usize = 37;
@@ -368,19 +389,50 @@ fn evaluation_refuses_bad_input() {
     grad(&["--out", "g.safetensors", "--weights", "missing.npy"], "missing.npy");
 }
 
-/// Mean and variance of the coordinates of a file of states.
-fn moments(path: &Path) -> (f64, f64) {
-    let x = io::read_matrix::<f64>(path).unwrap().data;
-    let mean = x.iter().sum::<f64>() / x.len() as f64;
-    (mean, x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / x.len() as f64)
+/// A model of neurons along the axes, so that coordinates are independent, as `axes.safetensors`; means and variances of its law,
+/// and the mean potential, by sums over a grid.
+fn write_axes(dir: &Path) -> (Vec<[f64; 2]>, f64) {
+    let mut model = ModelFile {
+        w: numbers(M, 2.0).iter().map(|w| w.abs()).collect(),
+        beta: 1.5,
+        ..model(Domain::Euclidean, Some(2.0), true)
+    };
+    let mut theta = vec![0.0; M * D];
+    (0..M).for_each(|j| theta[j * D + j % D] = 1.5 + model.theta.data[j * D]);
+    model.theta.data = theta.into();
+    write_model(&dir.join("axes.safetensors"), &model).unwrap();
+    let mut mean_potential = 0.0;
+    let of_axis = |k: usize| {
+        let [mut mass, mut first, mut second, mut potentials] = [0.0; 4];
+        for t in (-40_000..=40_000).map(|i| 5e-4 * f64::from(i)) {
+            let mut x = vec![0.0; D];
+            x[k] = t;
+            // Neurons of other axes are constants.
+            let potential = model.beta * (reference(&model, &x).0) + t * t / 8.0;
+            let weight = (-potential).exp();
+            mass += weight;
+            first += weight * t;
+            second += weight * t * t;
+            potentials += weight * potential;
+        }
+        let mean = first / mass;
+        ([mean, second / mass - mean * mean], potentials / mass)
+    };
+    let axes: Vec<_> = (0..D).map(of_axis).collect();
+    let constant = model.beta * reference(&model, &[0.0; D]).0;
+    axes.iter().for_each(|(_, potential)| mean_potential += potential - constant);
+    (axes.into_iter().map(|(moments, _)| moments).collect(), mean_potential + constant)
 }
 
 #[test]
 fn every_sampler_draws_from_the_model() {
+    const CHAINS: usize = 2000;
     let dir = inputs();
     let dir = dir.path();
-    // Samplers have to find a variance of 4.
-    write_zero(dir);
+    let (axes, mean_potential) = write_axes(dir);
+    // Far from those of the base measure, means of 0 and variances of 4.
+    let far = |[mean, variance]: &[f64; 2]| *mean < -0.7 && *variance < 2.2;
+    assert!(axes.iter().all(far), "{axes:?}");
     for (sampler, rest) in [
         ("ula", &["--step", "0.1"][..]),
         ("mala", &[]),
@@ -389,25 +441,29 @@ fn every_sampler_draws_from_the_model() {
         ("uniform-mh", &["--warm-up", "0"]),
     ] {
         let args = [
-            &["sample", "--model", "zero.safetensors", "--sampler", sampler, "--out", "s.npy"][..],
+            &["sample", "--model", "axes.safetensors", "--sampler", sampler, "--out", "s.npy"][..],
             &["--chains", "2000", "--steps", "200"],
             rest,
         ]
         .concat();
         let report = json(dir, &args);
         let s = io::read_matrix::<f64>(&dir.join("s.npy")).unwrap();
-        assert_eq!((s.rows, s.cols), (2000, D));
-        let (mean, variance) = moments(&dir.join("s.npy"));
-        // 10,000 numbers; ULA's variance is larger by 1 / (1 - h/8).
-        assert!(mean.abs() < 0.1 && (variance / 4.0 - 1.0).abs() < 0.08, "{sampler}: {variance}");
+        assert_eq!((s.rows, s.cols), (CHAINS, D));
+        for (k, [mean, variance]) in axes.iter().enumerate() {
+            let x: Vec<f64> = s.data.chunks(D).map(|x| x[k]).collect();
+            let found = x.iter().sum::<f64>() / CHAINS as f64;
+            let spread = x.iter().map(|x| (x - found).powi(2)).sum::<f64>() / CHAINS as f64;
+            // Standard errors are 0.04 at most and about 3 %; ULA's bias is smaller.
+            let close = (found - mean).abs() < 0.2 && (spread / variance - 1.0).abs() < 0.16;
+            assert!(close, "{sampler}, {k}: {found}, {spread} for {mean}, {variance}");
+        }
         let exact = !["ula", "baoab"].contains(&sampler);
         assert_eq!(report["acceptance"].is_f64(), exact, "{sampler}");
         assert!(report["rhat_max"].as_f64().unwrap() < 1.5, "{sampler}");
         assert!(report["ess_min"].as_f64().unwrap() > 1000.0, "{sampler}");
         assert_eq!(report["step"].is_f64(), sampler != "uniform-mh");
-        // U = |x|²/8 has mean d/2, by every sampler.
         let potential = report["energy_mean"].as_f64().unwrap();
-        assert!((potential - 0.5 * D as f64).abs() < 0.2, "{sampler}: mean potential {potential}");
+        assert!((potential - mean_potential).abs() < 0.2, "{sampler}: mean potential {potential}");
         assert!(report["seconds"].is_f64());
         for plot in ["s.trace.svg", "s.acf.svg"] {
             let svg = fs::read_to_string(dir.join(plot)).unwrap();
@@ -550,9 +606,9 @@ fn flags_that_ask_for_too_much_memory_are_named() {
     let dir = dir.path();
     let program = env!("CARGO_BIN_EXE_gibbsite");
     let limited = |args: &str, culprit: &str| {
-        let limit = format!("ulimit -v 3000000; exec {program} {args} --quiet");
         let mut shell = std::process::Command::new("sh");
-        let output = shell.current_dir(dir).args(["-c", &limit]).output().unwrap();
+        shell.args(["-c", r#"ulimit -v 3000000; exec "$0" "$@""#, program]);
+        let output = shell.current_dir(dir).args(args.split(' ')).arg("--quiet").output().unwrap();
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{args}: {stderr}");
         assert!(stderr.starts_with(&format!("error: {culprit}: ")), "{args}: {stderr}");
@@ -669,7 +725,7 @@ fn random_numbers_are_those_of_the_streams() {
         let mut bytes = vec![0; 24 << 16];
         child.stdout.take().unwrap().read_exact(&mut bytes).unwrap();
         // Nobody reads any more, which is no error.
-        assert!(child.wait().unwrap().success());
+        assert!(wait(child).success());
         bytes
     };
     let words = read(&["--kind", "u64"]);
@@ -687,6 +743,21 @@ fn random_numbers_are_those_of_the_streams() {
     let mut streams: Vec<_> = (0..3).map(|c| gibbsite::random::Stream::new(5, c)).collect();
     for i in 0..words.len() {
         assert_eq!(number(&normals, i), streams[i % 3].normal());
+    }
+    // Single precision has numbers of its own from the same words.
+    let single = |kind| -> Vec<f32> {
+        let bytes = read(&["--kind", kind, "--dtype", "f32"]);
+        bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    };
+    for (uniform, word) in single("uniform").iter().zip(&words) {
+        assert_eq!(*uniform, (word >> 40) as f32 / (1 << 24) as f32);
+    }
+    let normals = single("normal");
+    for c in 0..3 {
+        let mut expected = vec![0.0_f32; normals.len() / 3];
+        gibbsite::random::Stream::new(5, c as u64).fill_normal(&mut expected);
+        let got = normals.iter().skip(c).step_by(3);
+        assert!(got.zip(&expected).all(|(got, expected)| got == expected), "stream {c}");
     }
     refuse(dir.path(), &["random", "--streams", "0"], "--streams");
     refuse(dir.path(), &["random", "--kind", "cauchy"], "cauchy");
@@ -932,10 +1003,10 @@ fn results(out: &Path) -> (Vec<u8>, Vec<f64>, Value) {
         summary.as_object_mut().unwrap().remove(field).expect(field);
     }
     let history: Matrix<f64> = io::read_matrix(&out.join("history.csv")).unwrap();
-    let history = history.data.iter().enumerate();
+    let (history, columns) = (history.data.iter().enumerate(), history.cols);
     // NaN stands for what does not apply.
     let history =
-        history.filter(|(k, _)| k % 15 != 1).map(|(_, &x)| if x.is_nan() { -99.0 } else { x });
+        history.filter(|(k, _)| k % columns != 1).map(|(_, &x)| if x.is_nan() { -99.0 } else { x });
     (fs::read(out.join("model.safetensors")).unwrap(), history.collect(), summary)
 }
 
@@ -978,12 +1049,15 @@ fn a_run_that_was_interrupted_goes_on_to_the_same_bits() {
     fs::remove_dir_all(dir.join("out")).unwrap();
     let mut child = command(dir, &endless).spawn().unwrap();
     let file = dir.join("out/checkpoint.safetensors");
-    while !file.exists() {
-        assert_eq!(child.try_wait().unwrap(), None, "the run ended");
-        std::thread::sleep(std::time::Duration::from_millis(5));
+    let (mut ended, begin) = (None, Instant::now());
+    while !file.exists() && ended.is_none() && begin.elapsed() < LIMIT {
+        std::thread::sleep(Duration::from_millis(5));
+        ended = child.try_wait().unwrap();
     }
+    assert_eq!(ended, None, "the run ended");
     child.kill().unwrap();
     child.wait().unwrap();
+    assert!(file.exists(), "no checkpoint after {LIMIT:?}");
     let reached = io::checkpoint::read_checkpoint(&file).unwrap().counts["iteration"][0];
     let iterations = (reached + 6).to_string();
     let with = |more: &[&'static str]| {
@@ -1063,6 +1137,134 @@ fn training_on_own_data_works_in_both_domains() {
         );
         fs::remove_dir_all(dir.join("out")).unwrap();
     }
+}
+
+/// On samples of a teacher.
+const ON_THE_SPHERE: [&str; 27] = [
+    "",
+    "--seed 1",
+    "--teacher j2w-5",
+    "--dtype f32",
+    "--bias",
+    "--learning-rate 0.1",
+    "--decay 0.5",
+    "--weight-decay 0.1",
+    "--initial-variance 0.3",
+    "--optimiser adam",
+    "--optimiser transport",
+    "--regime f2",
+    "--regime f2 --optimiser lbfgs",
+    "--negative bank --bank-size 100",
+    "--negative independence --chains 20 --steps 2",
+    "--negative independence --chains 30 --steps 2",
+    "--negative independence --chains 30 --steps 3",
+    "--negative persistent --chains 20 --steps 2",
+    "--negative persistent --chains 20 --steps 2 --restart 0.5",
+    "--negative contrastive --chains 20 --steps 2",
+    "--estimator ksd",
+    "--estimator ksd --bandwidth 0.5",
+    "--estimator ksd --statistic u",
+    "--estimator ksd --regime f2 --optimiser lbfgs",
+    "--estimator ksd --optimiser adam",
+    "--estimator f1sd",
+    "--estimator f1sd --critic network",
+];
+
+/// On data of our own.
+const IN_SPACE: [&str; 18] = [
+    "",
+    "--base-scale 2",
+    "--bias",
+    "--validation 0.3",
+    "--test 0.3",
+    "--optimiser transport",
+    "--regime f2 --optimiser lbfgs",
+    "--negative bank --bank-size 100",
+    "--negative independence --chains 20 --steps 2",
+    "--negative contrastive --chains 20 --steps 2",
+    "--negative jarzynski --chains 20",
+    "--estimator ksd",
+    "--estimator ksd --bandwidth 2",
+    "--estimator ksd --statistic u",
+    "--estimator dsm",
+    "--estimator dsm --noise 0.5",
+    "--estimator dsm --regime f2 --optimiser lbfgs",
+    "--estimator dsm --optimiser adam",
+];
+
+#[test]
+fn every_option_of_training_has_an_effect_and_finite_results() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    images(dir);
+    let run = ["train", "--neurons", "12", "--iterations", "2", "--evaluate-every", "1"];
+    let own = ["--data", "images.npy", "--domain", "euclidean"];
+    let mut seen: Vec<Vec<f64>> = Vec::new();
+    for (d, data, options) in [(4, TEACHER, &ON_THE_SPHERE[..]), (6, own, &IN_SPACE)] {
+        for options in options {
+            let summary = json(dir, &[&run[..], &data, &flags(options)].concat());
+            for field in ["test_cross_entropy", "log_z", "log_z_se", "f1_norm", "f2_norm"] {
+                // What is not finite is null.
+                assert!(summary[field].is_f64(), "{options}: {field} of {summary}");
+            }
+            let model: ModelFile<f64> =
+                io::model::read_model(&dir.join("out/model.safetensors")).unwrap();
+            assert_eq!((model.theta.rows, model.theta.cols), (12, d), "{options}");
+            assert_eq!(model.b.is_some(), options.contains("--bias"), "{options}");
+            // The last line tells of parameters that have moved.
+            let (_, history, _) = results(&dir.join("out"));
+            let columns = if data == own { 12 } else { 14 };
+            assert_eq!(history.len(), 3 * columns, "{options}");
+            assert!(!seen.contains(&history), "{options} changes nothing");
+            seen.push(history);
+        }
+    }
+}
+
+fn flags(text: &str) -> Vec<&str> {
+    text.split_whitespace().collect()
+}
+
+#[test]
+fn a_matrix_library_gives_what_the_kernel_gives_but_for_last_digits() {
+    let dir = inputs();
+    let dir = dir.path();
+    let mut differ = false;
+    for command in [
+        "energy --model plain.safetensors --data x.npy --out o.npy",
+        "score --model bias.safetensors --data x.npy --out o.npy",
+        "grad --model bias.safetensors --data x.npy --out o.safetensors",
+        "sample --model plain.safetensors --chains 40 --steps 5 --warm-up 0 --step 0.1 --no-plots --out o.npy",
+        "train --data x.npy --domain euclidean --neurons 70 --iterations 2 --out .",
+    ] {
+        let file = match command.split(' ').next_back() {
+            Some(".") => "model.safetensors",
+            Some(name) => name,
+            None => unreachable!("commands have words"),
+        };
+        let [fused, faer] = ["fused", "faer"].map(|backend| {
+            succeed(dir, &[&flags(command)[..], &["--backend", backend]].concat());
+            let bytes = fs::read(dir.join(file)).unwrap();
+            let numbers = match file.ends_with(".npy") {
+                true => bytes[128..].to_vec(),
+                false => {
+                    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+                    let mut names = tensors.names();
+                    names.sort();
+                    names
+                        .iter()
+                        .flat_map(|name| tensors.tensor(name).unwrap().data())
+                        .copied()
+                        .collect()
+                }
+            };
+            let number = |x: &[u8]| f64::from_le_bytes(x.try_into().unwrap());
+            numbers.chunks_exact(8).map(number).collect::<Vec<f64>>()
+        });
+        close(&faer, &fused, 1e-9);
+        differ |= faer != fused;
+    }
+    assert!(differ, "the library was not asked");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use common::{command, isas, json, listing, numbers, refuse, run, succeed, text};
 use gibbsite::{
     Rows,
     random::Stream,
-    stein::{Gram, SteinKernel, TILE, median_distance},
+    stein::{Gram, Statistic, SteinKernel, TILE, median_distance},
 };
 use gibbsite_cli::io::{
     self, Matrix,
@@ -228,6 +228,46 @@ fn results_are_those_of_the_library() {
         assert_eq!((table.rows, table.cols), (9, 3));
         for (step, row) in table.data.chunks(3).enumerate() {
             assert_eq!(row, [(step + 1) as f64, indices[step], thinned.ksd[step]]);
+        }
+    }
+}
+
+#[test]
+fn every_kernel_is_that_of_the_library() {
+    let dir = inputs();
+    let imq = |c, b| SteinKernel::imq(c, b).unwrap();
+    let kernels = [
+        ("--kernel rbf --bandwidth 0.7", SteinKernel::rbf(0.7).unwrap()),
+        ("--kernel imq --bandwidth 0.7", imq(0.7, -0.5)),
+        ("--bandwidth 0.7 --exponent -0.3", imq(0.7, -0.3)),
+        ("--kernel linear", SteinKernel::linear()),
+        ("--kernel imq+linear --bandwidth 0.7", imq(0.7, -0.5).plus_linear().unwrap()),
+        ("--kernel arccos", SteinKernel::arc_cosine()),
+    ];
+    let mut seen = Vec::new();
+    for (data, scores, domain) in
+        [("draws.npy", "wrong.npy", "euclidean"), ("ball.npy", "tangent.npy", "sphere")]
+    {
+        let (x, s) = (matrix(&dir, data), matrix(&dir, scores));
+        let (x, s) = (Rows::new(&x.data, N, D).unwrap(), Rows::new(&s.data, N, D).unwrap());
+        for (flags, kernel) in &kernels {
+            let kernel =
+                if domain == "sphere" { kernel.clone().on_sphere() } else { kernel.clone() };
+            let gram = Gram::new(&kernel, x, s).unwrap();
+            let input = ["--data", data, "--scores", scores, "--domain", domain];
+            let input: Vec<&str> = input.into_iter().chain(flags.split(' ')).collect();
+            succeed(dir.path(), &[&["gram", "--out", "h.npy"], &input[..]].concat());
+            let values = matrix(&dir, "h.npy").data.to_vec();
+            assert_eq!(values, gram.matrix().unwrap(), "{domain} {flags}");
+            assert!(values.iter().all(|u| u.is_finite()) && !seen.contains(&values), "{flags}");
+            seen.push(values);
+            let ksd = json(dir.path(), &[&["ksd"], &input[..]].concat());
+            let expected = gram.ksd(Statistic::V, &mut |_| {}).unwrap().squared;
+            close(ksd["statistic"].as_f64().unwrap(), expected, 1e-15);
+            let thin = ["thin", "--points", "4", "--out", "i.npy"];
+            let thinned = json(dir.path(), &[&thin, &input[..]].concat());
+            let expected = gram.thin(4, None, &mut |_| {}).unwrap().ksd[3];
+            close(thinned["ksd_trace_last"].as_f64().unwrap(), expected, 1e-15);
         }
     }
 }
