@@ -228,16 +228,19 @@ fn checkpoints_of_other_runs_and_damaged_ones_are_refused() {
             Ok(_) => panic!("not refused: {part}"),
         }
     };
-    let elsewhere = "other data or options";
-    refused(other, x, &options, &checkpoint, elsewhere);
-    refused(x, other, &options, &checkpoint, elsewhere);
-    for changed in [
-        TrainOptions { seed: 12, ..options.clone() },
-        TrainOptions { neurons: 9, ..options.clone() },
-        TrainOptions { weight_decay: 1e-9, ..options.clone() },
-        TrainOptions { evaluate_every: 6, ..options.clone() },
+    refused(other, x, &options, &checkpoint, "differs in: training data");
+    refused(x, other, &options, &checkpoint, "differs in: validation data");
+    for (changed, what) in [
+        (TrainOptions { seed: 12, ..options.clone() }, "seed"),
+        (TrainOptions { neurons: 9, ..options.clone() }, "number of neurons"),
+        (TrainOptions { weight_decay: 1e-9, ..options.clone() }, "weight decay"),
+        (TrainOptions { evaluate_every: 6, ..options.clone() }, "interval of evaluations"),
+        (
+            TrainOptions { bias: true, decay: Some(0.5), ..options.clone() },
+            "decay, choice of biases",
+        ),
     ] {
-        refused(x, x, &changed, &checkpoint, elsewhere);
+        refused(x, x, &changed, &checkpoint, &format!("its run differs in: {what}"));
     }
     let free = TrainOptions { isa: Isa::Scalar, patience: Some(100), ..options.clone() };
     Training::resume(x, x, &free, &checkpoint).unwrap();

@@ -329,7 +329,7 @@ Writes the numbers of the rows, counted from 0, in the order in which they are p
 come more than once. The table of --csv has the columns step, index, ksd: KSD of the points picked
 up to this step.
 
-Plots: trace.svg (that table) and, in two dimensions, points.svg (all points and those picked).
+Plots: thinning.svg (that table) and, in two dimensions, points.svg (all points and those picked).
 
 Examples:
   gibbsite thin --model out/model.safetensors --data samples.npy --points 50 --out chosen.npy
@@ -346,7 +346,7 @@ pub struct ThinArgs {
     /// Table of the picked points, .csv
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
-    /// Directory of plots, made if missing: trace.svg, and in two dimensions points.svg, which is removed in
+    /// Directory of plots, made if missing: thinning.svg, and in two dimensions points.svg, which is removed in
     /// others [default: no plots]
     #[arg(long, value_name = "DIR")]
     pub plots: Option<PathBuf>,

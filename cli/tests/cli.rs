@@ -1071,7 +1071,11 @@ fn a_run_that_was_interrupted_goes_on_to_the_same_bits() {
     with(&[]);
     assert_eq!(results(&dir.join("out")), parts);
 
-    refuse(dir, &flags("20", &["--resume", "--seed", "1"]), "--resume");
+    refuse(
+        dir,
+        &flags("20", &["--resume", "--seed", "1"]),
+        "differs in: training data, validation data, seed",
+    );
     refuse(dir, &flags("1", &["--resume"]), "--iterations 1: the checkpoint is at iteration");
     refuse(dir, &flags("20", &["--resume", "--out", "elsewhere"]), "elsewhere/checkpoint");
     for bytes in [&b"12"[..], &fs::read(dir.join("out/model.safetensors")).unwrap()] {

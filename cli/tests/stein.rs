@@ -400,16 +400,16 @@ fn plots_are_drawn() {
     }
     let thin = ["thin", "--points", "4", "--out", "i.npy", "--plots", "c"];
     json(dir.path(), &[&thin, &input[..]].concat());
-    assert_eq!(listing(&path(&dir, "c")), ["trace.svg"]);
+    assert_eq!(listing(&path(&dir, "c")), ["thinning.svg"]);
     let report = json(dir.path(), &[&thin[..], &["--data", "x.npy", "--scores", "s.npy"]].concat());
-    assert_eq!(listing(&path(&dir, "c")), ["points.svg", "trace.svg"]);
-    assert_eq!(report["files"], serde_json::json!(["i.npy", "c/trace.svg", "c/points.svg"]));
+    assert_eq!(listing(&path(&dir, "c")), ["points.svg", "thinning.svg"]);
+    assert_eq!(report["files"], serde_json::json!(["i.npy", "c/thinning.svg", "c/points.svg"]));
     let svg = fs::read_to_string(path(&dir, "c/points.svg")).unwrap();
     assert!(svg.contains("3 points") && svg.contains("4 picked"));
     // What is not drawn does not stay from an earlier run, but for what others put there.
     fs::write(path(&dir, "c/other.svg"), "").unwrap();
     json(dir.path(), &[&thin, &input[..]].concat());
-    assert_eq!(listing(&path(&dir, "c")), ["other.svg", "trace.svg"]);
+    assert_eq!(listing(&path(&dir, "c")), ["other.svg", "thinning.svg"]);
     json(dir.path(), &ksd);
     assert_eq!(listing(&path(&dir, "a/b")), ["trace.svg"]);
 }

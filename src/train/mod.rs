@@ -172,8 +172,12 @@ impl<T: Real> Training<T> {
         checkpoint: &Checkpoint,
     ) -> Result<Self> {
         let mut run = Self::new(train, validation, options)?;
-        if checkpoint.counts("run", 1)?[0] != run.identity() {
-            return Err(Error::Checkpoint("it is of a run with other data or options".to_owned()));
+        let identity = run.identity();
+        let saved = checkpoint.counts("run", identity.len())?;
+        let differ = identity.iter().zip(saved).filter(|((_, now), then)| now != *then);
+        let names: Vec<_> = differ.map(|((name, _), _)| *name).collect();
+        if !names.is_empty() {
+            return Err(Error::Checkpoint(format!("its run differs in: {}", names.join(", "))));
         }
         run.iteration = checkpoint.size("iteration")?;
         run.history = checkpoint.history()?;
@@ -203,7 +207,7 @@ impl<T: Real> Training<T> {
     /// It is for the version of the library that it was made with.
     pub fn checkpoint(&self) -> Checkpoint {
         let mut checkpoint = Checkpoint::default();
-        checkpoint.put_counts("run", [self.identity()]);
+        checkpoint.put_counts("run", self.identity().into_iter().map(|(_, hash)| hash));
         checkpoint.put_counts("iteration", [self.iteration as u64]);
         checkpoint.put_history(&self.history);
         checkpoint.put_model("model", &self.model);
@@ -215,22 +219,53 @@ impl<T: Real> Training<T> {
         checkpoint
     }
 
-    /// Tells runs apart: a hash (FNV-1a) of data and options, but for those that may change.
-    fn identity(&self) -> u64 {
-        let free = TrainOptions::default();
-        let options = TrainOptions {
-            iterations: free.iterations,
-            patience: free.patience,
-            isa: Isa::Scalar,
-            backend: free.backend,
-            ..self.options.clone()
-        };
-        let text = format!("{} {options:?} {}", std::any::type_name::<T>(), self.train.len());
-        let data = self.train.iter().chain(&self.validation);
-        let bytes = data.flat_map(|x| x.to_f64().to_bits().to_le_bytes());
-        text.into_bytes().into_iter().chain(bytes).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        })
+    /// What must be the same for a run to go on, each as a hash (FNV-1a).
+    fn identity(&self) -> Vec<(&'static str, u64)> {
+        fn hash(bytes: impl IntoIterator<Item = u8>) -> u64 {
+            bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+            })
+        }
+        let data = |x: &[T]| hash(x.iter().flat_map(|x| x.to_f64().to_bits().to_le_bytes()));
+        let option = |option: &dyn std::fmt::Debug| hash(format!("{option:?}").into_bytes());
+        let TrainOptions {
+            estimator,
+            regime,
+            domain,
+            neurons,
+            optimiser,
+            learning_rate,
+            decay,
+            weight_decay,
+            initial_variance,
+            bias,
+            base_scale,
+            evaluate_every,
+            seed,
+            // Free to change.
+            iterations: _,
+            patience: _,
+            isa: _,
+            backend: _,
+        } = &self.options;
+        vec![
+            ("element type", hash(std::any::type_name::<T>().bytes())),
+            ("training data", data(&self.train)),
+            ("validation data", data(&self.validation)),
+            ("estimator", option(estimator)),
+            ("regime", option(regime)),
+            ("domain", option(domain)),
+            ("number of neurons", option(neurons)),
+            ("optimiser", option(optimiser)),
+            ("learning rate", option(learning_rate)),
+            ("decay", option(decay)),
+            ("weight decay", option(weight_decay)),
+            ("initial variance", option(initial_variance)),
+            ("choice of biases", option(bias)),
+            ("base scale", option(base_scale)),
+            ("interval of evaluations", option(evaluate_every)),
+            ("seed", option(seed)),
+        ]
     }
 
     /// Trains up to the next evaluation, the first of which is of the initial model; nothing when the run has ended.

@@ -55,7 +55,7 @@ fn pick<T: Number>(
         let title = format!("KSD of the points picked first, {} kernel", kernel.name.name());
         let trace = trace_plot(title, "picked points", &thinned.ksd);
         let points = (problem.data.cols == 2).then(|| points_plot(problem, &thinned).svg());
-        let plots = [("trace.svg", Some(trace.svg())), ("points.svg", points)];
+        let plots = [("thinning.svg", Some(trace.svg())), ("points.svg", points)];
         files.extend(write_plots(directory, &plots)?);
     }
     Ok(Report {
