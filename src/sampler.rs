@@ -349,11 +349,11 @@ pub struct Chains<T> {
     domain: Domain,
 }
 
-/// What happened in a [`Chains::run`].
+/// What happened in a [`Chains::run`] or [`IndependenceMetropolis::run`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
-    /// Share of proposals that were accepted; `None` for samplers without a Metropolis test.
+    /// Share of proposals that were accepted; `None` without proposals, and for samplers without a Metropolis test.
     pub acceptance: Option<f64>,
 }
 
@@ -933,11 +933,11 @@ impl<T: Real> IndependenceMetropolis<T> {
         Ok(())
     }
 
-    /// Makes `steps` proposals to every chain; returns the mean acceptance, 0 without steps.
+    /// Makes `steps` proposals to every chain.
     ///
     /// # Errors
     /// If the model's dimension or base probability is not the chains', or its energy is NaN or -∞ where one stands.
-    pub fn run(&mut self, model: &ReluEnergy<T>, steps: usize) -> Result<f64> {
+    pub fn run(&mut self, model: &ReluEnergy<T>, steps: usize) -> Result<Report> {
         if Base::of(model)? != self.base {
             let got = "another: its proposals come from there";
             return Err(Error::parameter("base probability", "that of the chains", got));
@@ -947,7 +947,7 @@ impl<T: Real> IndependenceMetropolis<T> {
         let mut next = vec![T::ZERO; n];
         model.energy(self.states(), &mut now)?;
         check_potentials(&now)?;
-        let mut accepted = 0;
+        let mut accepted: u64 = 0;
         for _ in 0..steps {
             let number = PROPOSAL_STREAMS.wrapping_add(self.proposals);
             self.proposals = self.proposals.wrapping_add(1);
@@ -963,6 +963,7 @@ impl<T: Real> IndependenceMetropolis<T> {
                 }
             }
         }
-        Ok(accepted as f64 / (n * steps.max(1)) as f64)
+        let proposals = n as f64 * steps as f64;
+        Ok(Report { acceptance: (steps > 0).then(|| accepted as f64 / proposals) })
     }
 }

@@ -245,6 +245,7 @@ fn nothing_done_is_nothing_reported() {
         chains.run(&based, 0).unwrap(),
         chains.warm_up(&based, 0).unwrap(),
         chains.run_adapting(&based, 0).unwrap(),
+        IndependenceMetropolis::new(&based, 5, 0).unwrap().run(&based, 0).unwrap(),
     ] {
         assert_eq!(report.acceptance, None);
     }

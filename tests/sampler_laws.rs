@@ -789,7 +789,7 @@ fn independence_metropolis_reaches_its_law_and_keeps_it() {
         // These chains start with the base. What is left of it after t steps is at most (1 - c)^t,
         // where c is the least base density in terms of the model's: Z / exp(-min f), more than 1/4
         // here.
-        let acceptance = chains.run(&energy, 60).unwrap();
+        let acceptance = chains.run(&energy, 60).unwrap().acceptance.unwrap();
         println!("acceptance {acceptance:.4}");
         let start = chains.states().as_slice().to_vec();
         let case = Case::new(case.name, case.law, start, case.transforms);

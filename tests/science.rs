@@ -233,7 +233,7 @@ fn teachers_and_independence_chains_draw_from_the_model() {
         let expected = mean_energy(&weighted.resample(100_000, 2).unwrap());
         let rejection = mean_energy(&teacher.sample(20_000, 1, 0).unwrap());
         let mut chains = IndependenceMetropolis::new(teacher.model(), 5000, 3).unwrap();
-        let acceptance = chains.run(teacher.model(), 100).unwrap();
+        let acceptance = chains.run(teacher.model(), 100).unwrap().acceptance.unwrap();
         assert!(acceptance > 0.05 && acceptance < 1.0);
         let independence = mean_energy(chains.states().as_slice());
         // Energies have standard deviations below 1.2 under all five teachers.

@@ -113,7 +113,8 @@ pub(super) struct Gradient<T> {
     grad: ParamGrad<T>,
     seed: u64,
     iteration: u64,
-    acceptance: (f64, usize),
+    /// Of the iterations since the last evaluation.
+    acceptance: Vec<f64>,
 }
 
 impl<T: Real> Gradient<T> {
@@ -195,7 +196,7 @@ impl<T: Real> Gradient<T> {
             grad: model.zero_grad(),
             seed,
             iteration: 0,
-            acceptance: (0.0, 0),
+            acceptance: Vec::new(),
         })
     }
 
@@ -218,9 +219,7 @@ impl<T: Real> Gradient<T> {
                 self.weights.extend(log_z.weights.iter().map(|&weight| T::from_f64(-weight)));
             }
             Negative::Independence { chains, steps } => {
-                let acceptance = chains.run(model, *steps)?;
-                self.acceptance.0 += acceptance;
-                self.acceptance.1 += 1;
+                self.acceptance.extend(chains.run(model, *steps)?.acceptance);
                 extend(&mut self.x, &mut self.weights, chains.states());
             }
             Negative::Chains { chains, steps, refresh } => {
@@ -244,10 +243,7 @@ impl<T: Real> Gradient<T> {
                         chains.restart(1.0, Rows::new(&start, n, d)?)?;
                     }
                 }
-                if let Some(acceptance) = chains.run_adapting(model, *steps)?.acceptance {
-                    self.acceptance.0 += acceptance;
-                    self.acceptance.1 += 1;
-                }
+                self.acceptance.extend(chains.run_adapting(model, *steps)?.acceptance);
                 extend(&mut self.x, &mut self.weights, chains.states());
             }
             Negative::Jarzynski(walkers) => {
@@ -307,8 +303,8 @@ impl<T: Real> Gradient<T> {
 
     /// Mean acceptance since the last call.
     pub(super) fn take_acceptance(&mut self) -> Option<f64> {
-        let (sum, count) = std::mem::take(&mut self.acceptance);
-        (count > 0).then(|| sum / count as f64)
+        let shares = std::mem::take(&mut self.acceptance);
+        (!shares.is_empty()).then(|| shares.iter().sum::<f64>() / shares.len() as f64)
     }
 }
 

@@ -350,7 +350,8 @@ impl<T: Number> Walk<T> {
                 let mut potential = vec![T::ZERO; chains.states().rows()];
                 let mut accepted = 0.0;
                 for index in 0..draws {
-                    accepted += chains.run(model, thin)?;
+                    let report = chains.run(model, thin)?;
+                    accepted += report.acceptance.unwrap_or_default();
                     let states = chains.states();
                     model.potential_score(states, Some(&mut potential), None)?;
                     let acceptance = Some(accepted / (index + 1) as f64);
