@@ -555,38 +555,3 @@ pub fn pairs<T: Real>(isa: Isa, kernel: Kernel<T>, x: &Points<T>, y: &Points<T>,
         },
     );
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn many_kernels_together_have_the_sums_of_each_alone() {
-        let (n, d, draws) = (100, 3, 5);
-        let [x, s]: [Vec<f32>; 2] = [7, 11].map(|factor: usize| {
-            (0..n * d).map(|i| (i * factor % 23) as f32 / 8.0 - 1.25).collect()
-        });
-        let rows = |data| Rows::new(data, n, d).unwrap();
-        let points = Points::new(rows(&x), rows(&s)).unwrap();
-        let kernels: Vec<_> = (0..2 * simd::AT_ONCE + 1)
-            .map(|k| Radial::Rbf { precision: 0.1 + k as f32 })
-            .map(|radial| Kernel {
-                base: Base::Radial(radial),
-                space: Space::Flat,
-                quantity: Quantity::Stein,
-            })
-            .collect();
-        let signs = Signs::try_positive(n, draws).unwrap();
-        for isa in Isa::available() {
-            let sums = |kernels: &[Kernel<f32>]| {
-                let block = Block { rows: (&points, 0..n), cols: (&points, 0..n) };
-                let mut out = vec![0.0; kernels.len() * draws];
-                let scratch = &mut Scratch::default();
-                signed_sums(isa, kernels, block, &signs, &mut out, scratch);
-                out
-            };
-            let alone: Vec<f64> = kernels.iter().flat_map(|&kernel| sums(&[kernel])).collect();
-            assert_eq!(sums(&kernels), alone);
-        }
-    }
-}

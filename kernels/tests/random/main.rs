@@ -12,3 +12,8 @@ mod statistics;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
+
+#[test]
+fn the_default_modes_of_the_processor_are_in_order() {
+    assert!(gibbsite_kernels::fp_env_ok());
+}
