@@ -17,7 +17,7 @@ pub use optimiser::Optimiser;
 pub use options::{Estimator, Regime, TrainOptions};
 
 use crate::{
-    Domain, Error, Isa, Real, ReluEnergy, Result, Rows,
+    Domain, Error, Real, ReluEnergy, Result, Rows,
     data::{check_finite, check_on_sphere, check_sphere, dot, try_zeros},
     monitor,
     normaliser::{self, LogZ},
