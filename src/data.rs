@@ -55,22 +55,39 @@ pub(crate) fn check_on_sphere<T: Real>(what: &'static str, x: Rows<'_, T>) -> Re
 }
 
 pub(crate) fn check_tangential<T: Real>(x: Rows<'_, T>, score: Rows<'_, T>) -> Result<()> {
-    check_tangential_within(sphere_tolerance::<T>(), x, score)
-}
-
-/// NaN rows pass.
-pub(crate) fn check_tangential_within<T: Real>(
-    tolerance: f64,
-    x: Rows<'_, T>,
-    score: Rows<'_, T>,
-) -> Result<()> {
     for (row, (x, score)) in x.iter().zip(score.iter()).enumerate() {
-        let radial = dot(x, score).to_f64();
-        if radial.abs() > tolerance * dot(score, score).to_f64().sqrt().max(1.0) {
+        let (radial, norm) = radial_part(x, score);
+        if radial.abs() > sphere_tolerance::<T>() * norm.max(1.0) {
             return Err(Error::NotTangential { row, radial });
         }
     }
     Ok(())
+}
+
+/// Whether scores of an energy were projected at all: those that were not are refused, what rounding leaves of those that were is
+/// not. NaN rows pass.
+pub(crate) fn check_projected<T: Real>(
+    x: Rows<'_, T>,
+    potential: &[T],
+    score: Rows<'_, T>,
+) -> Result<()> {
+    let epsilon = <T as gibbsite_kernels::Real>::EPSILON.to_f64();
+    for (row, ((x, score), potential)) in x.iter().zip(score.iter()).zip(potential).enumerate() {
+        let (radial, norm) = radial_part(x, score);
+        // Of the radial part that was cut off, for a homogeneous energy the potential, this share stays: where little else was
+        // there, it may be all that is left.
+        let share = 2.0 * (dot(x, x).to_f64() - 1.0).abs() + 100.0 * epsilon;
+        let rounding = share * potential.to_f64().abs();
+        if radial.abs() > 0.01 * norm.max(1.0) + rounding {
+            return Err(Error::NotTangential { row, radial });
+        }
+    }
+    Ok(())
+}
+
+/// s·x and |s|.
+fn radial_part<T: Real>(x: &[T], score: &[T]) -> (f64, f64) {
+    (dot(x, score).to_f64(), dot(score, score).to_f64().sqrt())
 }
 
 /// Streams `first..first + count` of a seed.

@@ -28,9 +28,7 @@
 use crate::{
     Domain, Energy, Error, Real, ReluEnergy, Result, Rows, RowsMut,
     checkpoint::Checkpoint,
-    data::{
-        check_finite, check_on_sphere, check_sphere, check_tangential_within, streams, try_zeros,
-    },
+    data::{check_finite, check_on_sphere, check_projected, check_sphere, streams, try_zeros},
     error::number,
     normaliser::{Base, base_samples},
     parallel,
@@ -304,9 +302,6 @@ fn check_points<T: Real>(what: &'static str, points: Rows<'_, T>, domain: Domain
         Domain::Sphere => check_on_sphere(what, points),
     }
 }
-
-/// Far more than what rounding leaves of a projection, and far less than a gradient that was not projected.
-const ROUGHLY_TANGENTIAL: f64 = 0.01;
 
 /// Whether a Metropolis test has something to go by.
 fn check_potentials<T: Real>(potential: &[T]) -> Result<()> {
@@ -647,7 +642,7 @@ impl<T: Real> Chains<T> {
         }
         if self.domain == Domain::Sphere && energy.as_relu().is_none() {
             // What is radial is cut off by some moves and not by others. Scores of finite ones: others show as chains that diverge.
-            check_tangential_within(ROUGHLY_TANGENTIAL, self.states(), scores)?;
+            check_projected(self.states(), &potential, scores)?;
         }
         let velocity = vec![T::ZERO; if self.velocity.is_empty() { self.x.len() } else { 0 }];
         let (log_ratio, accepted) = (vec![T::ZERO; n], vec![T::ZERO; n]);

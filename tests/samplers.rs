@@ -231,12 +231,41 @@ fn chains_do_not_start_where_nothing_can_be_told() {
 fn scores_on_the_sphere_have_to_be_tangential() {
     let energy = Saying { domain: Domain::Sphere, potential: 0.0, score: [1.0, 0.0] };
     for sampler in [Sampler::ula(0.1), Sampler::mala(0.1), Sampler::hmc(0.1, 2)] {
-        let mut chains = sampler.chains(4).build(&energy).unwrap();
+        let mut chains = sampler.clone().chains(4).build(&energy).unwrap();
         let error = chains.run(&energy, 1).unwrap_err();
+        assert!(matches!(error, Error::NotTangential { .. }), "{error}");
+        // Nor does a large potential excuse a gradient as it is.
+        let steep = Saying { potential: 1e9, score: [1e9, 0.0], ..energy };
+        let mut chains = sampler.chains(4).build(&steep).unwrap();
+        let error = chains.run(&steep, 1).unwrap_err();
         assert!(matches!(error, Error::NotTangential { .. }), "{error}");
     }
     let still = Saying { score: [0.0; 2], ..energy };
     assert!(Sampler::mala(0.1).build(&still).unwrap().run(&still, 1).is_ok());
+}
+
+/// At the peak of a steep energy a projection cuts off nearly everything: the rest is of rounding, and as radial as not.
+#[test]
+fn what_rounding_leaves_of_a_projected_score_is_no_radial_part() {
+    fn check<T: Real>(steepness: f64) {
+        let number = T::from_f64;
+        let peak = [0.36, 0.48, 0.8].map(number);
+        let theta = Rows::new(&peak, 1, 3).unwrap();
+        let model = ReluEnergy::new(theta, &[number(-steepness)]).unwrap();
+        let model = model.with_domain(Domain::Sphere).unwrap();
+        let energy = Plain(&model);
+        // The peak in this precision, and as well as another program may have normalised it.
+        for stretch in [1.0, 1.0 + 4e-7, 1.0 - 4e-7] {
+            let x = [0.36, 0.48, 0.8].map(|x| number(x * stretch));
+            let start = Rows::new(&x, 1, 3).unwrap();
+            for sampler in [Sampler::ula(1e-9), Sampler::mala(1e-9), Sampler::hmc(1e-9, 2)] {
+                let mut chains = sampler.start(Start::Points(start)).build(&energy).unwrap();
+                chains.run(&energy, 1).unwrap();
+            }
+        }
+    }
+    [1e6, 1e9, 1e20].into_iter().for_each(check::<f32>);
+    [1e9, 1e15, 1e20, 1e60].into_iter().for_each(check::<f64>);
 }
 
 #[test]
