@@ -1,7 +1,7 @@
 //! Checks and small operations on rows, shared by models, samplers and estimators.
 
 use crate::{Error, Real, Result, Rows};
-use gibbsite_kernels::{Isa, Scratch, noise::Streams, rowwise};
+use gibbsite_kernels::{Isa, Scratch, ShapeError, noise::Streams, rowwise};
 
 pub(crate) use rowwise::reference::dot;
 
@@ -10,6 +10,19 @@ pub(crate) use rowwise::reference::dot;
 /// precision for what was single precision once.
 fn sphere_tolerance<T: Real>() -> f64 {
     (1e4 * <T as gibbsite_kernels::Real>::EPSILON.to_f64()).max(1e-6)
+}
+
+/// Whether a matrix has this many rows and columns.
+pub(crate) fn check_shape(
+    what: &'static str,
+    expected: (usize, usize),
+    got: (usize, usize),
+) -> Result<()> {
+    if got == expected {
+        return Ok(());
+    }
+    let [expected, got] = [expected, got].map(|(rows, cols)| format!("{rows} x {cols}"));
+    Err(ShapeError::new(what, expected, got).into())
 }
 
 pub(crate) fn check_finite<T: Real>(what: &'static str, x: Rows<'_, T>) -> Result<()> {

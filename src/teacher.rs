@@ -128,7 +128,10 @@ impl<T: Real> Teacher<T> {
         // KL = E_p[log p - log q] over the points, p and q their normalised weights.
         let (p, q) = (log_weights(&self.model)?, log_weights(student)?);
         let kl = p.iter().zip(&q).map(|(p, q)| libm::exp(*p) * (p - q));
-        Ok(kl.sum::<f64>().max(0.0))
+        match kl.sum::<f64>() {
+            kl if kl.is_finite() => Ok(kl.max(0.0)),
+            kl => Err(Error::parameter("KL", "finite (parameters are too large)", kl)),
+        }
     }
 
     /// The largest |cosine| between a student's neuron and a teacher's.

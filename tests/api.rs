@@ -78,6 +78,7 @@ fn shapes_are_checked() {
         message(model.param_grad(x3, Some(&[1.0; 5]), &mut grad)),
         "sample weights: expected 4, got 5"
     );
+    assert_eq!(message(model.score_vjp(x3, x4, &mut grad)), "v: expected 4 x 3, got 3 x 4");
     grad.theta.pop();
     assert!(message(model.param_grad(x3, None, &mut grad)).starts_with("parameter gradient"));
     // No rows are no error.
@@ -133,6 +134,8 @@ fn points_off_the_sphere_are_reported() {
     let error =
         message(model.score(Rows::new(&x, 2, 2).unwrap(), RowsMut::new(&mut score, 2, 2).unwrap()));
     assert!(error.starts_with("row 1 of x has norm 1.08"), "{error}");
+    let x = Rows::new(&x, 2, 2).unwrap();
+    assert_eq!(message(model.score_vjp(x, x, &mut model.zero_grad())), error);
 }
 
 /// Found by fuzzing: numbers were written out in full, with hundreds of digits.
@@ -167,6 +170,11 @@ fn teachers_keep_to_their_streams_and_see_far_students() {
     let student = student.with_domain(Domain::Sphere).unwrap();
     let kl = teacher.kl_to(&student, 1000, 0).unwrap();
     assert!(kl > 1e4 && kl < 1e5, "{kl}");
+    // And weights whose logarithms differ by more than a number.
+    let theta = [1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0];
+    let student = ReluEnergy::new(Rows::new(&theta, 2, 4).unwrap(), &[1.7e308, -1.7e308]).unwrap();
+    let student = student.with_domain(Domain::Sphere).unwrap().with_beta(2.0).unwrap();
+    assert!(message(teacher.kl_to(&student, 1000, 0)).contains("too large"));
 }
 
 #[test]

@@ -6,6 +6,8 @@ use gibbsite::{
     Backend, Domain, Energy, Isa, ReluEnergy, Rows, RowsMut,
     diagnostics::{Draws, RunningDiagnostics},
     monitor,
+    stein::{Gram, Statistic, SteinKernel},
+    teacher::{NAMES, Teacher},
 };
 use gibbsite_fuzz::{Amount, Class, Float, Numbers, Size, accepted, finite, normalise, same};
 use libfuzzer_sys::{
@@ -147,7 +149,9 @@ fn gradients<T: Float>(
     }
     grad.w.resize(longer(grad.w.len(), input.surplus[2]), T::from_f64(0.0));
     let result = model.score_vjp(x, v, &mut grad);
-    assert_eq!(result.is_ok(), grad.w.len() == model.neurons() && d == model.dim());
+    let fits = grad.w.len() == model.neurons() && d == model.dim();
+    // Points of any bits cannot always be put on the sphere.
+    assert!(result.is_ok() == fits || input.sphere && input.points != Class::Tame && fits);
     accepted(result);
 }
 
@@ -178,6 +182,64 @@ fn monitors<T: Float>(
     accepted(monitor::ntk_drift(model, &flipped, x));
 }
 
+/// Kernels on the model's scores.
+fn discrepancies<T: Float>(input: &Input<'_>, model: &ReluEnergy<T>, x: Rows<'_, T>) {
+    let Some(kernel) = accepted(SteinKernel::imq(input.radius.value(), -0.5)) else { return };
+    let kernel = if input.sphere { kernel.on_sphere() } else { kernel };
+    let Some(gram) = accepted(Gram::of_energy(&kernel, model, x)) else { return };
+    let ksd = accepted(gram.ksd(Statistic::V, &mut |_| {}));
+    assert!(ksd.is_none_or(|ksd| ksd.squared.is_finite()), "{ksd:?}");
+}
+
+/// The model as a student of a teacher.
+fn teachers<T: Float>(numbers: &mut Numbers<'_>, model: &ReluEnergy<T>) {
+    let (choice, seed, set) = (numbers.byte(), numbers.byte(), numbers.byte());
+    let (name, _) = NAMES[usize::from(choice) % NAMES.len()];
+    let dim = longer(model.dim(), choice as i8);
+    let Some(teacher) = accepted(Teacher::<T>::named(name, dim, seed.into())) else { return };
+    let kl = accepted(teacher.kl_to(model, usize::from(set % 32), seed.into()));
+    assert!(kl.is_none_or(|kl| kl >= 0.0 && kl.is_finite()), "{kl:?}");
+    let cosine = accepted(teacher.max_cosine(model));
+    assert!(cosine.is_none_or(|cosine| (0.0..=1.0).contains(&cosine)), "{cosine:?}");
+    if dim < 4
+        && let Some(draws) = accepted(teacher.sample(2, seed.into(), 3 * u64::from(set)))
+    {
+        assert!(draws.len() == 2 * dim && finite(&draws));
+    }
+}
+
+/// New parameters, which are taken or leave the model as it was.
+fn update<T: Float>(input: &Input<'_>, numbers: &mut Numbers<'_>, model: &mut ReluEnergy<T>) {
+    let len = model.neurons() * (model.dim() + 2);
+    let values = numbers.array::<T>(input.weights, len);
+    let before = model.clone();
+    let result = model.update_parameters(|w, theta, bias| {
+        let mut values = values.iter();
+        let all = w.iter_mut().chain(theta).chain(bias.into_iter().flatten());
+        all.for_each(|parameter| *parameter = *values.next().expect("enough for all"));
+    });
+    let used = len - if input.bias { 0 } else { model.neurons() };
+    assert_eq!(result.is_ok(), finite(&values[..used]));
+    let taken = accepted(result).is_some();
+    let x = numbers.array::<T>(Class::Tame, 3 * model.dim());
+    let x = Rows::new(&x, 3, model.dim()).expect("sized for it");
+    let energies = |model: &ReluEnergy<T>| {
+        let mut energy = [T::from_f64(0.0); 3];
+        accepted(model.energy(x, &mut energy)).expect("of the right shape");
+        energy
+    };
+    let expected = if taken {
+        let made = ReluEnergy::new(model.theta(), model.w()).expect("as they were taken");
+        match model.bias() {
+            Some(bias) => made.with_bias(bias).expect("as they were taken"),
+            None => made,
+        }
+    } else {
+        before
+    };
+    assert!(same(&energies(model), &energies(&expected)), "taken: {taken}");
+}
+
 fn diagnostics(input: &Input<'_>, numbers: &mut Numbers<'_>) {
     let (chains, draws) = (usize::from(input.n % 5), usize::from(input.m % 30));
     let class = input.points;
@@ -203,7 +265,7 @@ fn diagnostics(input: &Input<'_>, numbers: &mut Numbers<'_>) {
 fn check<T: Float>(input: &Input<'_>) {
     let mut numbers = Numbers::new(input.numbers);
     diagnostics(input, &mut numbers);
-    let Some(model) = model::<T>(input, &mut numbers) else { return };
+    let Some(mut model) = model::<T>(input, &mut numbers) else { return };
     // Another dimension than the model's now and then.
     let d = if input.pad > 250 { usize::from(input.pad % 3) } else { model.dim() };
     let n = usize::from(input.n % 70).min(8_000 / (d * model.neurons()).max(1));
@@ -220,6 +282,9 @@ fn check<T: Float>(input: &Input<'_>) {
     evaluations(input, &model, x);
     gradients(input, &mut numbers, &model, x);
     monitors(input, &mut numbers, &model, x);
+    discrepancies(input, &model, x);
+    teachers(&mut numbers, &model);
+    update(input, &mut numbers, &mut model);
 }
 
 fuzz_target!(|input: Input<'_>| {

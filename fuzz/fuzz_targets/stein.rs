@@ -5,8 +5,8 @@
 use gibbsite::{
     Rows, RowsMut,
     stein::{
-        Gram, Regularisation, Statistic, SteinKernel, Svgd, WildBootstrap, ksd_aggregated_test,
-        ksd_blocks, ksd_in_parts, median_distance,
+        F1Discrepancy, Gram, Regularisation, Statistic, SteinKernel, Svgd, WildBootstrap,
+        ksd_aggregated_test, ksd_blocks, ksd_in_parts, median_distance,
     },
 };
 use gibbsite_fuzz::{Amount, Class, Float, Numbers, Size, accepted, finite, normalise, same};
@@ -97,6 +97,10 @@ fn check<T: Float>(input: &Input<'_>) {
     let (x, score) = (rows(&x), rows(&score));
     let median = accepted(median_distance(x));
     assert!(median.is_none_or(|median| median > 0.0 && median.is_finite()));
+    if n < 24 {
+        let f1 = accepted(F1Discrepancy::new(input.seed).squared(x, score));
+        assert!(f1.is_none_or(|squared| squared >= 0.0 && squared.is_finite()), "{f1:?}");
+    }
     let Some(kernel) = kernel(input, &mut numbers, d) else { return };
     let Some(gram) = accepted(Gram::new(&kernel, x, score)) else { return };
 
@@ -116,9 +120,43 @@ fn check<T: Float>(input: &Input<'_>) {
     if accepted(gram.write(first, RowsMut::new(&mut part, 1, n).expect("a row"))).is_some() {
         assert!(same(&part, &matrix[first * n..][..n]));
     }
+    products(&mut numbers, &gram, &matrix, (tame, slack));
     statistics(input, &gram, (&kernel, x, score), (tame, slack));
     picks(input, &mut numbers, &gram);
     fields(input, &mut numbers, &gram, (x, score));
+}
+
+/// Products of the matrix with others, and its sums.
+fn products<T: Float>(
+    numbers: &mut Numbers<'_>,
+    gram: &Gram<T>,
+    matrix: &[T],
+    (tame, slack): (bool, f64),
+) {
+    let n = gram.points();
+    let cols = usize::from(numbers.byte() % 3);
+    let v = numbers.array::<T>(Class::Tame, n * cols);
+    let mut product = vec![T::from_f64(f64::NAN); n * cols];
+    let v = Rows::new(&v, n, cols).expect("sized for it");
+    let short = RowsMut::new(&mut product[..(n - 1) * cols], n - 1, cols).expect("sized for it");
+    assert!(gram.product(v, short).is_err());
+    accepted(gram.product(v, RowsMut::new(&mut product, n, cols).expect("sized for it")));
+    let sums = gram.row_sums(&mut |_| {});
+    if !tame {
+        return;
+    }
+    for (row, sum) in matrix.chunks_exact(n).zip(&sums) {
+        let expected: f64 = row.iter().map(|u| u.to_f64()).sum();
+        assert!((sum - expected).abs() <= slack, "{sum} for {expected}, slack {slack}");
+    }
+    for (k, product) in product.iter().enumerate() {
+        let (i, col) = (k / cols, k % cols);
+        let terms = matrix[i * n..][..n].iter().zip(v.iter());
+        let expected: f64 = terms.map(|(u, v)| u.to_f64() * v[col].to_f64()).sum();
+        let difference = (product.to_f64() - expected).abs();
+        // Four times for the values of v, and once for every term.
+        assert!(difference <= 4.0 * n as f64 * slack, "{difference} over {slack}");
+    }
 }
 
 type Problem<'a, T> = (&'a SteinKernel, Rows<'a, T>, Rows<'a, T>);
@@ -172,7 +210,10 @@ fn statistics<T: Float>(
         assert!(test.u >= 0.0 && finite(&test.thresholds), "{test:?}");
     }
     let places = x.range(0, n.min(usize::from(input.count % 4)));
-    accepted(gram.fssd_test(x, score, places, draws, input.seed));
+    if let Some(test) = accepted(gram.fssd_test(x, score, places, draws, input.seed)) {
+        assert!(test.p_value > 0.0 && test.p_value <= 1.0 && test.draws.len() == draws);
+        assert!(test.squared.is_finite() && finite(&test.draws), "{test:?}");
+    }
 }
 
 /// Thinning and weights.

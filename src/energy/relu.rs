@@ -4,7 +4,11 @@ use super::{
     Domain, Energy,
     gemm::{Multiplier, Product},
 };
-use crate::{Error, Real, Result, Rows, RowsMut, parallel};
+use crate::{
+    Error, Real, Result, Rows, RowsMut,
+    data::{check_finite, check_finite_slice, check_on_sphere, check_shape, dot},
+    parallel,
+};
 use gibbsite_kernels::{
     Isa, Scratch, ShapeError,
     chain::{self, ReluTarget, Space},
@@ -436,9 +440,10 @@ impl<T: Real> ReluEnergy<T> {
     /// Costs n·m·4d flops, by the fused kernel for every backend.
     ///
     /// # Errors
-    /// If the shapes do not fit.
+    /// If the shapes do not fit, or for rows off the unit sphere in a model on the sphere.
     pub fn score_vjp(&self, x: Rows<'_, T>, v: Rows<'_, T>, grad: &mut ParamGrad<T>) -> Result<()> {
         self.check_cols(x)?;
+        check_shape("v", (x.rows(), self.dim), (v.rows(), v.cols()))?;
         self.check_grad(grad)?;
         let (m, d) = (self.w.len(), self.dim);
         let mut tangential = Vec::new();
@@ -446,6 +451,7 @@ impl<T: Real> ReluEnergy<T> {
             Domain::Euclidean => v,
             // s = -β P ∇f, and P is symmetric.
             Domain::Sphere => {
+                check_on_sphere("x", x)?;
                 for (v, x) in v.iter().zip(x.iter()) {
                     let start = tangential.len();
                     tangential.extend_from_slice(v);
@@ -458,7 +464,7 @@ impl<T: Real> ReluEnergy<T> {
         let scale = -self.beta / T::from_f64(m as f64);
         for (j, &w) in self.w.iter().enumerate() {
             let (sum, theta) = (&mut grad.theta[j * d..][..d], &self.theta[j * d..][..d]);
-            grad.w[j] = scale * crate::data::dot(theta, sum);
+            grad.w[j] = scale * dot(theta, sum);
             sum.iter_mut().for_each(|sum| *sum = scale * w * *sum);
         }
         if let Some(bias) = &mut grad.bias {
@@ -491,12 +497,8 @@ impl<T: Real> ReluEnergy<T> {
         {
             return Err(ShapeError::new("energies", n, energy.len()).into());
         }
-        if let Some(score) = &score
-            && (score.rows(), score.cols()) != (n, self.dim)
-        {
-            let (expected, got) =
-                (format!("{n} x {}", self.dim), format!("{} x {}", score.rows(), score.cols()));
-            return Err(ShapeError::new("scores", expected, got).into());
+        if let Some(score) = &score {
+            check_shape("scores", (n, self.dim), (score.rows(), score.cols()))?;
         }
         // An item below some 10^5 multiply-adds is not worth a thread's attention.
         let least = 100_000 / (self.w.len() * self.dim).max(1);
@@ -590,10 +592,10 @@ impl<T: Real> ReluEnergy<T> {
     }
 
     fn check_parameters(&self) -> Result<()> {
-        crate::data::check_finite("theta", self.theta())?;
-        crate::data::check_finite_slice("w", &self.w)?;
+        check_finite("theta", self.theta())?;
+        check_finite_slice("w", &self.w)?;
         match &self.bias {
-            Some(bias) => crate::data::check_finite_slice("b", bias),
+            Some(bias) => check_finite_slice("b", bias),
             None => Ok(()),
         }
     }
@@ -629,7 +631,7 @@ impl<T: Real> Energy<T> for ReluEnergy<T> {
     ) -> Result<()> {
         self.check_cols(x)?;
         if self.domain == Domain::Sphere {
-            crate::data::check_on_sphere("x", x)?;
+            check_on_sphere("x", x)?;
         }
         self.sums(x, potential, score, Some(self.target()))
     }
@@ -648,12 +650,8 @@ pub(crate) fn carried_sums<T: Real>(
     gate: Gate,
 ) -> Result<Vec<T>> {
     let (n, m, d) = (x.rows(), theta.rows(), theta.cols());
-    for (what, rows, got) in [("x", n, x), ("v", n, v)] {
-        if (got.rows(), got.cols()) != (rows, d) {
-            let got = format!("{} x {}", got.rows(), got.cols());
-            return Err(ShapeError::new(what, format!("{rows} x {d}"), got).into());
-        }
-    }
+    check_shape("x", (n, d), (x.rows(), x.cols()))?;
+    check_shape("v", (n, d), (v.rows(), v.cols()))?;
     let pack = |panel: &mut relu::Panel<T>, range: Range<usize>| {
         let [x, v] = [x, v].map(|rows| rows.range(range.start, range.len()));
         panel.set_carriers(x, v, gate, bias.is_some()).expect("shapes are checked");
@@ -720,7 +718,7 @@ fn over_samples<T: Real>(
 
 /// v ← v - (v·x) x.
 fn project_to_tangent<T: Real>(v: &mut [T], x: &[T]) {
-    let normal = crate::data::dot(v, x);
+    let normal = dot(v, x);
     for (v, &x) in v.iter_mut().zip(x) {
         *v = (-normal).mul_add(x, *v);
     }

@@ -12,11 +12,11 @@
 
 use crate::{
     Error, Isa, Real, Result, Rows,
-    data::{check_finite, check_on_sphere, check_sphere, check_tangential},
+    data::{check_finite, check_on_sphere, check_shape, check_sphere, check_tangential},
     energy::carried_sums,
     random::Stream,
 };
-use gibbsite_kernels::{ShapeError, relu::Gate};
+use gibbsite_kernels::relu::Gate;
 
 /// Directions that are tried at large.
 const BANK: usize = 1024;
@@ -77,16 +77,9 @@ impl F1Discrepancy {
     /// The squared discrepancy between the rows of `x` and the density whose scores there are the rows of `score`, both n×d.
     ///
     /// # Errors
-    /// If shapes differ, there are no points, points are off the sphere, scores not tangential, or anything is not finite.
+    /// If shapes differ, there are no points, points are off the sphere, scores not tangential, anything is not finite, or the result overflows.
     pub fn squared<T: Real>(&self, x: Rows<'_, T>, score: Rows<'_, T>) -> Result<f64> {
-        for (what, got, expected) in [
-            ("columns of the scores", score.cols(), x.cols()),
-            ("rows of the scores", score.rows(), x.rows()),
-        ] {
-            if got != expected {
-                return Err(ShapeError::new(what, expected, got).into());
-            }
-        }
+        check_shape("scores", (x.rows(), x.cols()), (score.rows(), score.cols()))?;
         if x.rows() == 0 || x.cols() == 0 {
             return Err(Error::Zero { what: "the number of points and their dimension" });
         }
@@ -104,7 +97,7 @@ impl F1Discrepancy {
         score: Rows<'_, T>,
     ) -> Result<f64> {
         let critics = self.critics(x, score)?;
-        Ok(critics.iter().map(|critic| critic.response * critic.response).sum())
+        finite(critics.iter().map(|critic| critic.response * critic.response).sum())
     }
 
     /// The best neuron for every coordinate.
@@ -200,11 +193,17 @@ fn responses<T: Real>(
         let share = count[0].to_f64() / n as f64;
         response.iter_mut().zip(theta).for_each(|(a, theta)| *a += share * theta.to_f64());
     }
-    if let Some(&response) = responses.iter().find(|response| !response.is_finite()) {
-        let expected = "finite (scores are too large)";
-        return Err(Error::parameter("F1 Stein discrepancy", expected, response));
-    }
+    responses.iter().try_for_each(|&response| finite(response).map(|_| ()))?;
     Ok(responses)
+}
+
+fn finite(value: f64) -> Result<f64> {
+    match value.is_finite() {
+        true => Ok(value),
+        false => {
+            Err(Error::parameter("F1 Stein discrepancy", "finite (scores are too large)", value))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -261,11 +260,13 @@ mod tests {
         let rows = |data: &'static [f64], n, d| Rows::new(data, n, d).unwrap();
         let (x, s) = (rows(&[0.6, 0.8], 1, 2), rows(&[0.8, -0.6], 1, 2));
         assert!(f1.squared(x, s).unwrap() > 0.0);
+        let steep = f1.squared(x, rows(&[8e199, -6e199], 1, 2)).unwrap_err().to_string();
+        assert!(steep.contains("scores are too large"), "{steep}");
         for (x, s, part) in [
             (rows(&[], 0, 2), rows(&[], 0, 2), "zero"),
             (rows(&[], 1, 0), rows(&[], 1, 0), "zero"),
-            (x, rows(&[1.0], 1, 1), "columns of the scores"),
-            (x, rows(&[0.0; 4], 2, 2), "rows of the scores"),
+            (x, rows(&[1.0], 1, 1), "scores: expected 1 x 2, got 1 x 1"),
+            (x, rows(&[0.0; 4], 2, 2), "scores: expected 1 x 2, got 2 x 2"),
             (rows(&[0.5, 0.5], 1, 2), s, "norm"),
             (rows(&[0.6, f64::NAN], 1, 2), s, "NaN"),
             (x, rows(&[f64::INFINITY, 0.0], 1, 2), "inf"),

@@ -3,7 +3,7 @@
 use super::SteinKernel;
 use crate::{
     Domain, Energy, Error, Isa, Real, Result, Rows, RowsMut,
-    data::{check_finite, check_on_sphere, check_sphere, check_tangential, try_zeros},
+    data::{check_finite, check_on_sphere, check_shape, check_sphere, check_tangential, try_zeros},
     parallel,
 };
 use gibbsite_kernels::{
@@ -86,11 +86,7 @@ impl<T: Real> Gram<T> {
 
     /// With scores that are tangential as well as the points' rounding lets a model's be.
     fn of_scores(kernel: &SteinKernel, x: Rows<'_, T>, score: Rows<'_, T>) -> Result<Self> {
-        if (score.rows(), score.cols()) != (x.rows(), x.cols()) {
-            let expected = format!("{} x {}", x.rows(), x.cols());
-            let got = format!("{} x {}", score.rows(), score.cols());
-            return Err(ShapeError::new("scores", expected, got).into());
-        }
+        check_shape("scores", (x.rows(), x.cols()), (score.rows(), score.cols()))?;
         if x.rows() == 0 || x.cols() == 0 {
             return Err(Error::Zero { what: "the number of points and their dimension" });
         }

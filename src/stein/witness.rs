@@ -3,7 +3,7 @@
 use super::{Gram, Statistic, SteinKernel, median_distance};
 use crate::{
     Domain, Energy, Error, Real, Result, Rows, RowsMut,
-    data::{check_finite, check_on_sphere, dot},
+    data::{check_finite, check_on_sphere, check_shape, dot},
     parallel,
 };
 use gibbsite_kernels::{
@@ -145,10 +145,7 @@ impl<T: Real> Gram<T> {
     ) -> Result<(bool, bool)> {
         let (n, d) = (self.points(), self.dim());
         for (what, rows, got) in [("x", n, x), ("scores", n, score), ("y", y.rows(), y)] {
-            if (got.rows(), got.cols()) != (rows, d) {
-                let shape = format!("{} x {}", got.rows(), got.cols());
-                return Err(ShapeError::new(what, format!("{rows} x {d}"), shape).into());
-            }
+            check_shape(what, (rows, d), (got.rows(), got.cols()))?;
         }
         if !self.is_of(x, score) {
             let expected = "those that the matrix was made of";
