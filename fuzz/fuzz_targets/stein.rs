@@ -142,7 +142,8 @@ fn products<T: Float>(
     assert!(gram.product(v, short).is_err());
     accepted(gram.product(v, RowsMut::new(&mut product, n, cols).expect("sized for it")));
     let sums = gram.row_sums(&mut |_| {});
-    if !tame {
+    // A bandwidth may be far from any point's distances.
+    if !tame || !finite(matrix) {
         return;
     }
     for (row, sum) in matrix.chunks_exact(n).zip(&sums) {
