@@ -148,7 +148,8 @@ fn products<T: Float>(
     }
     for (row, sum) in matrix.chunks_exact(n).zip(&sums) {
         let expected: f64 = row.iter().map(|u| u.to_f64()).sum();
-        assert!((sum - expected).abs() <= slack, "{sum} for {expected}, slack {slack}");
+        let difference = (sum - expected).abs();
+        assert!(difference <= n as f64 * slack, "{difference} over {n} times {slack}");
     }
     for (k, product) in product.iter().enumerate() {
         let (i, col) = (k / cols, k % cols);
