@@ -201,8 +201,10 @@ fn teachers<T: Float>(numbers: &mut Numbers<'_>, model: &ReluEnergy<T>) {
     assert!(kl.is_none_or(|kl| kl >= 0.0 && kl.is_finite()), "{kl:?}");
     let cosine = accepted(teacher.max_cosine(model));
     assert!(cosine.is_none_or(|cosine| (0.0..=1.0).contains(&cosine)), "{cosine:?}");
+    // Sets of 0 and from 512 on; thousands of proposals.
     if dim < 4
-        && let Some(draws) = accepted(teacher.sample(2, seed.into(), 3 * u64::from(set)))
+        && set % 86 < 2
+        && let Some(draws) = accepted(teacher.sample(2, seed.into(), 6 * u64::from(set)))
     {
         assert!(draws.len() == 2 * dim && finite(&draws));
     }
