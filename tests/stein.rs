@@ -1170,6 +1170,20 @@ fn what_overflows_on_the_way_is_an_error() {
     assert!(F1Discrepancy::new(0).squared(rows(&x, 2), rows(&s, 2)).is_err());
 }
 
+/// Found by fuzzing: draws were infinite, and p-values made of them.
+#[test]
+fn draws_of_the_finite_set_test_are_finite_or_none() {
+    let (x, mut s): (Vec<f64>, Vec<f64>) = (normals(20, 1, 0), normals(20, 1, 1));
+    let test = |s: &[f64]| {
+        let gram = Gram::new(&SteinKernel::rbf(1.0).unwrap(), rows(&x, 1), rows(s, 1)).unwrap();
+        gram.fssd_test(rows(&x, 1), rows(s, 1), rows(&x[..1], 1), 50, 0)
+    };
+    assert!(test(&s).is_ok());
+    // Its square is a number, few multiples of it are.
+    s[0] = 1.2e154;
+    assert!(test(&s).is_err());
+}
+
 #[test]
 fn a_direction_of_subnormal_precision_is_an_error() {
     let kernel = SteinKernel::arc_cosine();

@@ -63,10 +63,14 @@ impl<T: Real> Gram<T> {
         let count = n as f64;
         let of_mean = mean.iter().map(|mean| mean * mean).sum::<f64>();
         let squared = (count * of_mean - squares / count) / (count - 1.0);
-        if !squared.is_finite() {
-            let expected = "finite (points or scores are too large)";
-            return Err(Error::parameter("finite-set discrepancy", expected, squared));
-        }
+        let finite = |value: f64| match value.is_finite() {
+            true => Ok(value),
+            false => {
+                let expected = "finite (points or scores are too large)";
+                Err(Error::parameter("finite-set discrepancy", expected, value))
+            }
+        };
+        finite(squared)?;
         // Under the null hypothesis n times the estimate tends to Σ λ (z² - 1), λ the eigenvalues of the features' covariance.
         let centred: Vec<f64> = features
             .chunks_exact(width)
@@ -83,15 +87,14 @@ impl<T: Real> Gram<T> {
         // Scaled so that draws have the estimate's variance for any n.
         let spread = (count - 1.0) * (count * (count - 1.0)).sqrt();
         let mut normals = Stream::new(seed, LIMIT_STREAM);
-        let draw = || {
+        let mut limits: Vec<f64> = try_zeros("number of draws", draws, 1)?;
+        for limit in &mut limits {
             let term = |value: &f64| {
                 let z = normals.normal();
                 value * (z * z - 1.0)
             };
-            eigenvalues.iter().map(term).sum::<f64>() / spread
-        };
-        let mut limits: Vec<f64> = try_zeros("number of draws", draws, 1)?;
-        limits.fill_with(draw);
+            *limit = finite(eigenvalues.iter().map(term).sum::<f64>() / spread)?;
+        }
         let reached = limits.iter().filter(|&&draw| draw >= squared).count();
         let p_value = (1 + reached) as f64 / (1 + draws) as f64;
         Ok(FssdTest { squared, p_value, draws: limits })
