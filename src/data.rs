@@ -34,6 +34,14 @@ pub(crate) fn check_finite<T: Real>(what: &'static str, x: Rows<'_, T>) -> Resul
     Ok(())
 }
 
+/// A result that did not overflow on the way; `expected` says what to do if it did.
+pub(crate) fn finite(what: &'static str, expected: &'static str, value: f64) -> Result<f64> {
+    match value.is_finite() {
+        true => Ok(value),
+        false => Err(Error::parameter(what, expected, value)),
+    }
+}
+
 pub(crate) fn check_finite_slice<T: Real>(what: &'static str, x: &[T]) -> Result<()> {
     match x.iter().position(|&x| !gibbsite_kernels::Real::is_finite(x)) {
         Some(row) => Err(Error::NonFinite { what, row, col: 0, value: x[row].to_f64() }),

@@ -3,7 +3,7 @@
 
 use crate::{
     Domain, Error, Real, ReluEnergy, Result, Rows, ShapeError,
-    data::try_zeros,
+    data::{finite, try_zeros},
     normaliser::{self, Base},
     random::Stream,
 };
@@ -128,10 +128,7 @@ impl<T: Real> Teacher<T> {
         // KL = E_p[log p - log q] over the points, p and q their normalised weights.
         let (p, q) = (log_weights(&self.model)?, log_weights(student)?);
         let kl = p.iter().zip(&q).map(|(p, q)| libm::exp(*p) * (p - q));
-        match kl.sum::<f64>() {
-            kl if kl.is_finite() => Ok(kl.max(0.0)),
-            kl => Err(Error::parameter("KL", "finite (parameters are too large)", kl)),
-        }
+        Ok(finite("KL", "finite (parameters are too large)", kl.sum())?.max(0.0))
     }
 
     /// The largest |cosine| between a student's neuron and a teacher's.

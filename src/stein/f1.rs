@@ -12,7 +12,7 @@
 
 use crate::{
     Error, Isa, Real, Result, Rows,
-    data::{check_finite, check_on_sphere, check_shape, check_sphere, check_tangential},
+    data::{self, check_finite, check_on_sphere, check_shape, check_sphere, check_tangential},
     energy::carried_sums,
     random::Stream,
 };
@@ -198,12 +198,7 @@ fn responses<T: Real>(
 }
 
 fn finite(value: f64) -> Result<f64> {
-    match value.is_finite() {
-        true => Ok(value),
-        false => {
-            Err(Error::parameter("F1 Stein discrepancy", "finite (scores are too large)", value))
-        }
-    }
+    data::finite("F1 Stein discrepancy", "finite (scores are too large)", value)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::Gram;
 use crate::{
     Error, Real, Result, Rows, RowsMut,
-    data::{dot, try_zeros},
+    data::{self, dot, try_zeros},
     random::Stream,
 };
 use faer::{Accum, MatMut, MatRef, Par, Side, linalg::matmul::matmul};
@@ -63,12 +63,9 @@ impl<T: Real> Gram<T> {
         let count = n as f64;
         let of_mean = mean.iter().map(|mean| mean * mean).sum::<f64>();
         let squared = (count * of_mean - squares / count) / (count - 1.0);
-        let finite = |value: f64| match value.is_finite() {
-            true => Ok(value),
-            false => {
-                let expected = "finite (points or scores are too large)";
-                Err(Error::parameter("finite-set discrepancy", expected, value))
-            }
+        let finite = |value| {
+            let expected = "finite (points or scores are too large)";
+            data::finite("finite-set discrepancy", expected, value)
         };
         finite(squared)?;
         // Under the null hypothesis n times the estimate tends to Σ λ (z² - 1), λ the eigenvalues of the features' covariance.

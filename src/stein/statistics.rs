@@ -1,7 +1,7 @@
 //! Estimates of KSD², and tests.
 
 use super::{Gram, Progress, SteinKernel, gram::RowSums};
-use crate::{Error, Real, Result, Rows, random::Stream};
+use crate::{Error, Real, Result, Rows, data, random::Stream};
 use gibbsite_kernels::stein::{Kernel, Signs};
 
 /// How KSD² is estimated.
@@ -153,14 +153,8 @@ pub(super) fn check_count(statistic: Statistic, n: usize) -> Result<()> {
 }
 
 fn finite(value: f64) -> Result<f64> {
-    match value.is_finite() {
-        true => Ok(value),
-        false => Err(Error::parameter(
-            "KSD",
-            "finite (points or scores are too large, or a bandwidth too small)",
-            value,
-        )),
-    }
+    let expected = "finite (points or scores are too large, or a bandwidth too small)";
+    data::finite("KSD", expected, value)
 }
 
 /// Number of terms of a mean over pairs.
