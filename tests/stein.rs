@@ -901,6 +901,8 @@ fn bad_input_is_an_error() {
     assert_eq!(median_distance(rows(&[0.0, 1.0, 3.0, 7.0], 1)).unwrap(), 3.5);
     assert!(median_distance(rows(&[1.0, 1.0, 1.0], 1)).unwrap_err().to_string().contains("median"));
     assert!(median_distance(rows(&[1.0], 1)).is_err());
+    // Of nothing there may be as many as there are numbers.
+    assert!(median_distance(Rows::<f64>::new(&[], usize::MAX, 0).unwrap()).is_err());
     let bootstrap = WildBootstrap::new(9);
     assert!(
         ksd_test(&kernel, rows(&x[..2], 2), rows(&s[..2], 2), Statistic::V, &bootstrap).is_err()

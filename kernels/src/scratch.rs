@@ -68,7 +68,15 @@ impl AlignedBuf {
     }
 }
 
+/// Whether a buffer of `len` values is one that there could be memory for.
+pub(crate) fn addressable<V>(len: usize) -> bool {
+    let bytes = len
+        .checked_mul(size_of::<V>())
+        .and_then(|bytes| bytes.checked_next_multiple_of(size_of::<Line>()));
+    bytes.is_some_and(|bytes| isize::try_from(bytes).is_ok())
+}
+
 fn lines_for<V>(len: usize) -> usize {
-    let bytes = len.checked_mul(size_of::<V>()).expect("buffer larger than the address space");
-    bytes.div_ceil(size_of::<Line>())
+    assert!(addressable::<V>(len), "buffer larger than the address space");
+    (len * size_of::<V>()).div_ceil(size_of::<Line>())
 }

@@ -119,6 +119,23 @@ fn rows_that_are_not_there_can_be_of_any_length() {
 }
 
 #[test]
+fn rows_of_nothing_are_as_many_as_their_weights_fit_memory() {
+    for count in [usize::MAX, usize::MAX / 2, usize::MAX / 16 + 1] {
+        let many = Rows::<f64>::new(&[], count, 0).unwrap();
+        for (isa, with_bias) in Isa::available().flat_map(|isa| [(isa, false), (isa, true)]) {
+            let samples = Panel::samples(isa, many, None, with_bias);
+            let carriers = Panel::carriers(isa, many, many, Gate::Step, with_bias);
+            for panel in [samples, carriers] {
+                let error = panel.unwrap_err().to_string();
+                let expected =
+                    format!("panel: expected rows that memory can hold, got {count} x 0");
+                assert_eq!(error, expected);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_refused_panel_is_as_before() {
     let (few, huge) = (values(7, 3), usize::MAX);
     let mut panel = Panel::samples(Isa::best(), rows(&few), None, false).unwrap();

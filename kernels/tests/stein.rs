@@ -103,6 +103,16 @@ fn points_that_are_not_there_can_be_of_any_dimension() {
 }
 
 #[test]
+fn points_of_no_dimension_are_as_many_as_memory_holds() {
+    for count in [usize::MAX, usize::MAX / 2, usize::MAX / 32] {
+        let many = Rows::<f64>::new(&[], count, 0).unwrap();
+        assert!(Points::new(many, many).is_err(), "{count}");
+        assert!(Points::with_directions(many, many).is_err(), "{count}");
+        assert!(Points::with_metric(many, many, many, many, 1.0).is_err(), "{count}");
+    }
+}
+
+#[test]
 fn signs_are_those_of_points_that_are_there() {
     let signs = Signs::try_positive(3, 65).unwrap();
     assert_eq!(signs.words(2), [0, 0]);

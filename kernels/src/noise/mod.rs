@@ -91,7 +91,7 @@ fn slot<T: Constants>(i: usize) -> usize {
 /// If there are fewer than `count` streams, or `out` does not hold whole steps.
 pub fn words<T: Real>(isa: Isa, streams: &mut [Streams<T>], count: usize, out: &mut [u64]) {
     check(streams.len(), count);
-    assert!(out.len().is_multiple_of(count.max(1)), "{} words for {count} streams", out.len());
+    assert!(out.len().is_multiple_of(count), "{} words for {count} streams", out.len());
     T::noise(isa, simd::Noise::Words { streams, count, out });
 }
 

@@ -39,7 +39,9 @@
 //! the preactivation is within its own error of 0.
 
 use crate::{
-    Isa, Real, Rows, RowsMut, Scratch, ShapeError, scratch::AlignedBuf, transpose::interleave,
+    Isa, Real, Rows, RowsMut, Scratch, ShapeError,
+    scratch::{AlignedBuf, addressable},
+    transpose::interleave,
 };
 use std::fmt;
 
@@ -94,7 +96,7 @@ impl<T: Real> Panel<T> {
     /// have length m. `isa` falls to the next lower level that the CPU offers.
     ///
     /// # Errors
-    /// If the lengths differ, or memory cannot hold a row.
+    /// If the lengths differ, or memory cannot hold the rows.
     pub fn neurons(
         isa: Isa,
         theta: Rows<'_, T>,
@@ -116,7 +118,7 @@ impl<T: Real> Panel<T> {
     /// `with_bias` says whether the neurons will have biases.
     ///
     /// # Errors
-    /// If the lengths differ, or memory cannot hold a row.
+    /// If the lengths differ, or memory cannot hold the rows.
     pub fn samples(
         isa: Isa,
         x: Rows<'_, T>,
@@ -131,7 +133,7 @@ impl<T: Real> Panel<T> {
     /// Packs `n` samples that carry a vector each for [`carried_sums`]; `x` and `carried` are n×d.
     ///
     /// # Errors
-    /// If the shapes differ, or memory cannot hold a row.
+    /// If the shapes differ, or memory cannot hold the rows.
     pub fn carriers(
         isa: Isa,
         x: Rows<'_, T>,
@@ -218,6 +220,8 @@ impl<T: Real> Panel<T> {
         let coords = rows.cols().checked_add(usize::from(with_lead));
         let stride = coords.and_then(|coords| coords.checked_mul(group));
         let len = stride.and_then(|stride| stride.checked_mul(groups));
+        // Rows without coordinates have weights.
+        let len = len.filter(|&len| addressable::<T>(len.max(rows.rows())));
         let (Some(coords), Some(stride), Some(len)) = (coords, stride, len) else {
             let got = format!("{} x {}", rows.rows(), rows.cols());
             return Err(ShapeError::new("panel", "rows that memory can hold", got));

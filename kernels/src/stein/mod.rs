@@ -42,7 +42,10 @@
 //! multiplied tile by tile, and no more than a tile of it exists at a time.
 
 use crate::{
-    Isa, Real, Rows, RowsMut, Scratch, ShapeError, chain::Space, rowwise, scratch::AlignedBuf,
+    Isa, Real, Rows, RowsMut, Scratch, ShapeError,
+    chain::Space,
+    rowwise,
+    scratch::{AlignedBuf, addressable},
     transpose::interleave,
 };
 use std::{fmt, ops::Range};
@@ -187,7 +190,7 @@ fn room<T>(kind: Kind, points: usize, dim: usize) -> Option<usize> {
     let stride = dim.checked_mul(kind.arrays())?.checked_add(2)?.checked_mul(group::<T>())?;
     // Rows are read from their first lane on to as far behind the end.
     let len = stride.checked_mul(points.div_ceil(group::<T>()))?.checked_add(group::<T>())?;
-    len.checked_mul(size_of::<T>()).map(|_| len)
+    addressable::<T>(len).then_some(len)
 }
 
 /// Points with their scores, laid out for registers: `[group][coordinate][array][point]`, with s·x and |x| of every point behind
@@ -210,7 +213,7 @@ impl<T: Real> Points<T> {
     /// is not checked.
     ///
     /// # Errors
-    /// If the shapes differ, or memory cannot hold a row.
+    /// If the shapes differ, or memory cannot hold the rows.
     pub fn new(x: Rows<'_, T>, score: Rows<'_, T>) -> Result<Self, ShapeError> {
         Self::pack(Kind::Plain, [x, score], T::from_f64(x.cols() as f64))
     }

@@ -138,6 +138,19 @@ fn splits_do_not_matter() {
     splits_of::<f64>();
 }
 
+#[test]
+fn words_are_asked_for_in_whole_steps() {
+    let words = |count, len| {
+        let mut out = vec![7; len];
+        noise::words(Isa::best(), &mut Streams::<f64>::range(1, 0, 5), count, &mut out);
+        out
+    };
+    let refused = |count, len| std::panic::catch_unwind(|| words(count, len)).is_err();
+    assert!(refused(5, 4) && refused(5, 11) && refused(17, 17));
+    // No stream can have filled any.
+    assert!(refused(0, 1) && words(0, 0).is_empty());
+}
+
 /// Rows of a batch are those of their streams alone, and of the reference.
 fn rows_of<T: Float>() {
     for (rows, cols) in [(1, 1), (3, 2), (16, 64), (17, 63), (33, 129), (50, 1000)] {

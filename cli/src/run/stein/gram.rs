@@ -7,7 +7,7 @@ use crate::{
     error::{Error, Result},
     io,
     report::{Facts, shown},
-    run::{Context, check_out},
+    run::{Context, check_out, reserve},
 };
 use gibbsite::{RowsMut, stein::TILE};
 use serde::Serialize;
@@ -32,7 +32,8 @@ pub fn gram<T: Number>(args: &GramArgs, context: Context) -> Result<()> {
         })?;
     let tiles = (AT_ONCE / (n * TILE * size_of::<T>())).clamp(1, TILES * context.threads);
     let height = (tiles * TILE).min(n);
-    let mut block = vec![T::ZERO; height * n];
+    let mut block = reserve(&problem.names.data, height * n)?;
+    block.resize(height * n, T::ZERO);
     let mut failure = None;
     let written = with_progress(context.voice, "the rows", |progress| {
         io::write_npy_parts(&args.out, &[n, n], |write| {
