@@ -39,7 +39,7 @@ pub fn lipschitz<T: Real>(model: &ReluEnergy<T>) -> f64 {
 /// (1/m) (|g_on + g_unstable/2| + Σ_unstable |w_j| |θ_j| / 2),    g = Σ w_j θ_j
 /// ```
 ///
-/// Costs m·4d flops.
+/// Costs some m·8d flops.
 ///
 /// # Errors
 /// If the length of `centre` is not d or a value of it not finite, or if the radius is negative or not finite.

@@ -1,7 +1,7 @@
 //! Random streams.
 //!
 //! Every draw of the library is a function of (seed, stream, position in the stream), never of
-//! threads, batch sizes or instruction sets: each chain and each block of a bank owns a stream.
+//! threads, batch sizes or instruction sets: each chain and each row of a bank owns a stream.
 
 use crate::{Isa, Real, Result, RowsMut, data::streams};
 use gibbsite_kernels::{
@@ -89,9 +89,10 @@ impl<T: Real> Streams<T> {
         Ok(Self { groups: streams("number of streams", seed, first, count)?, count, isa })
     }
 
-    /// Next words: `out[k * count + c]` is the k-th of stream c. What does not make a whole step stays as it is.
+    /// Next words: `out[k * count + c]` is the k-th of stream c. What does not make a whole step stays as it is,
+    /// without streams all of it.
     pub fn words(&mut self, out: &mut [u64]) {
-        let whole = out.len() - out.len() % self.count.max(1);
+        let whole = out.len() / self.count.max(1) * self.count;
         noise::words(self.isa, &mut self.groups, self.count, &mut out[..whole]);
     }
 
@@ -121,6 +122,22 @@ mod tests {
         first.sort_unstable();
         first.dedup();
         assert_eq!(first.len(), 10_000);
+    }
+
+    #[test]
+    fn words_come_in_whole_steps() {
+        for (count, len, taken) in [(3, 8, 6), (3, 2, 0), (0, 4, 0), (1, 4, 4)] {
+            let mut words = vec![0; len];
+            Streams::<f64>::new(1, 2, count, Isa::Scalar).unwrap().words(&mut words);
+            let expected = (0..len).map(|k| if k < taken { words_of(1, 2, count, k) } else { 0 });
+            assert!(expected.eq(words), "{len} of {count} streams");
+        }
+    }
+
+    fn words_of(seed: u64, first: u64, count: usize, k: usize) -> u64 {
+        let mut stream = Stream::new(seed, first + (k % count) as u64);
+        (0..k / count).for_each(|_| drop(stream.bits()));
+        stream.bits()
     }
 
     #[test]

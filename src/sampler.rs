@@ -9,8 +9,9 @@
 //! | [`IndependenceMetropolis`] | with a Gaussian base | yes | yes |
 //!
 //! Chain `c` draws from its own stream of the seed: with a given step its path depends on (seed, c) alone, not on the other chains, the
-//! number of threads or the instruction set. Warm-up tunes one step for all chains from all of them. A [`ReluEnergy`] is moved by one kernel for many steps; any other energy
-//! is called once a step with the states of all chains.
+//! number of threads or the instruction set. Warm-up tunes one step for all chains from all of them. A [`ReluEnergy`] on the fused
+//! backend is moved by one kernel for many steps. Any other energy is called with the states of all chains, once where a run starts and
+//! then at every step, by HMC at every leapfrog step.
 //!
 //! ```
 //! use gibbsite::{ReluEnergy, Rows, sampler::Sampler};
@@ -153,8 +154,8 @@ impl<'a, T: Real> Sampler<'a, T> {
     /// Makes the chains.
     ///
     /// # Errors
-    /// If options are out of range or do not suit the energy's domain, starting points are not finite or not in the
-    /// domain, or there are more chains than memory holds.
+    /// If options are out of range or do not suit the energy's domain, starting points or the preconditioner are of another dimension, starting
+    /// points are not finite or not in the domain, or there are no chains, no starting points, or more chains than memory holds.
     pub fn build<E: Energy<T> + ?Sized>(self, energy: &E) -> Result<Chains<T>> {
         let (d, domain) = (energy.dim(), energy.domain());
         let sphere = domain == Domain::Sphere;
@@ -437,9 +438,9 @@ impl<T: Real> Chains<T> {
     /// Moves every chain `steps` times.
     ///
     /// # Errors
-    /// If the energy's dimension or domain is not the chains', whatever the energy returns, if potentials or scores where the chains
-    /// stand leave nothing to go by (for a Metropolis test, a potential of +∞ does, in that any other is accepted), or scores on the sphere are
-    /// not tangential, and [`Error::ChainDiverged`] if a state is no longer finite. After an error of the energy, chains without a Metropolis test
+    /// If the energy's dimension or domain is not the chains', whatever the energy returns, for MALA and HMC
+    /// if where a chain stands the potential is NaN or -∞ or the score not finite (a potential of +∞ is left at the first finite one that is proposed), if scores on the
+    /// sphere are not tangential, and [`Error::ChainDiverged`] if a state is no longer finite. After an error of the energy, chains without a Metropolis test
     /// may stand at the point where it was asked; those that have diverged want a [`restart`](Self::restart).
     pub fn run<E: Energy<T> + ?Sized>(&mut self, energy: &E, steps: usize) -> Result<Report> {
         self.moved(energy, steps).map(|moved| moved.0)
@@ -898,7 +899,7 @@ impl<T: Real> IndependenceMetropolis<T> {
     /// Chains that start at draws from the base probability of `model`.
     ///
     /// # Errors
-    /// If the model has no base probability or there are no chains.
+    /// If the model has no base probability, or there are no chains or more than memory holds.
     pub fn new(model: &ReluEnergy<T>, chains: usize, seed: u64) -> Result<Self> {
         if chains == 0 {
             return Err(Error::Zero { what: "the number of chains" });

@@ -32,7 +32,7 @@ impl<T: Real> Teacher<T> {
     /// chooses the directions.
     ///
     /// # Errors
-    /// For an unknown name, or a dimension below 2.
+    /// For an unknown name, a dimension below 2, or one that memory cannot hold.
     pub fn named(name: &str, dim: usize, seed: u64) -> Result<Self> {
         let Some((_, weights)) = NAMES.iter().find(|(known, _)| *known == name) else {
             return Err(Error::parameter(
@@ -97,8 +97,8 @@ impl<T: Real> Teacher<T> {
         Ok(samples)
     }
 
-    /// KL(teacher | student) of a student on the sphere, by self-normalised importance weights on `n` uniform points; not
-    /// negative by construction (maximum at equality of a concave function of the same points).
+    /// KL(teacher | student) of a student on the sphere, on `n` uniform points: the KL divergence
+    /// of the weights that both give these points, each normalised, which is never negative.
     ///
     /// # Errors
     /// If the dimensions differ, the student is not on the sphere, there are no points, memory cannot hold them, or energies overflow.

@@ -795,6 +795,28 @@ fn spreads_are_told_at_any_scale() {
     }
 }
 
+/// Points of f32 in a metric in which rounding moves them by more than a bandwidth: kernels of them would not be positive.
+#[test]
+fn a_metric_beyond_the_digits_of_points_is_refused() {
+    // Pairs that differ across the direction in which the metric is large.
+    let x: Vec<f32> = (0..60).flat_map(|k| [(k / 2) as f32 * 0.1, (k % 2) as f32 * 0.5]).collect();
+    let s: Vec<f32> = x.iter().map(|x| -x).collect();
+    let ksd_of = |large: f64| {
+        // The factor of the metric is [1 0; 0.7 1/large]ᵀ, large times over.
+        let metric = [large * large, 0.7 * large, 0.7 * large, 1.49];
+        let kernel = SteinKernel::rbf(1.0).unwrap().with_metric(rows(&metric, 2)).unwrap();
+        ksd(&kernel, rows(&x, 2), rows(&s, 2), Statistic::V).map(|ksd| ksd.squared)
+    };
+    assert!(ksd_of(1e3).unwrap() > 0.0);
+    for large in [1e4, 1e6, 1e8] {
+        let error = ksd_of(large).unwrap_err().to_string();
+        assert!(error.contains("metric") && error.contains("digits"), "{error}");
+    }
+    let wide = |x: &[f32]| x.iter().map(|&x| x.into()).collect::<Vec<f64>>();
+    let metric = SteinKernel::rbf(1.0).unwrap().with_metric(rows(&[1e12, 0.0, 0.0, 1.0], 2));
+    assert!(ksd(&metric.unwrap(), rows(&wide(&x), 2), rows(&wide(&s), 2), Statistic::V).is_ok());
+}
+
 /// Of points that were normalised in single precision, where gradients are all but radial.
 #[test]
 fn a_models_own_scores_are_not_doubted() {

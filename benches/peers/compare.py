@@ -32,7 +32,7 @@ ROUNDS, PATIENCE = 7, 4.0
 
 @dataclass
 class Data:
-    """Inputs of a task. θ and w are scaled so that energies are of order 1 in any dimension."""
+    """Inputs of a task. w is scaled so that energies are of order √d, whatever the number of neurons."""
 
     n: int
     d: int

@@ -707,7 +707,7 @@ pub struct Optimisation {
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = count)]
     pub steps: Option<usize>,
     /// Share of the persistent chains that start afresh at every iteration [default: 0]
-    #[arg(long, value_name = "FRACTION", allow_hyphen_values = true, value_parser = fraction)]
+    #[arg(long, value_name = "FRACTION", allow_hyphen_values = true, value_parser = share)]
     pub restart: Option<f64>,
     /// Points in the bank, drawn afresh at every iteration [default: 3000]
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = count)]
@@ -872,6 +872,10 @@ fn half(text: &str) -> Result<f64, String> {
 
 fn fraction(text: &str) -> Result<f64, String> {
     number(text, |x| x > 0.0 && x < 1.0, "a number between 0 and 1")
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    number(text, |x| (0.0..=1.0).contains(&x), "a number from 0 to 1")
 }
 
 #[cfg(test)]

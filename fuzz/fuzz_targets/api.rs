@@ -6,6 +6,7 @@ use gibbsite::{
     Backend, Domain, Energy, Isa, ReluEnergy, Rows, RowsMut,
     diagnostics::{Draws, RunningDiagnostics},
     monitor,
+    random::{Stream, Streams},
     stein::{Gram, Statistic, SteinKernel},
     teacher::{NAMES, Teacher},
 };
@@ -264,9 +265,35 @@ fn diagnostics(input: &Input<'_>, numbers: &mut Numbers<'_>) {
     running.worst_r_hat();
 }
 
+/// Streams side by side give what each gives alone.
+fn streams<T: Float>(input: &Input<'_>) {
+    let (seed, first) = (input.view[0].value() as u64, input.view[1].value() as u64);
+    let isa = Isa::ALL[usize::from(input.isa) % Isa::ALL.len()];
+    let (count, len) = (usize::from(input.m), usize::from(input.n));
+    let streams = accepted(Streams::<T>::new(seed, first, count, isa)).expect("memory for a few");
+    let mut words = vec![0; len];
+    streams.clone().words(&mut words);
+    let mut normals = vec![T::from_f64(0.0); count * 3];
+    let rows = RowsMut::new(&mut normals, count, 3).expect("sized for it");
+    accepted(streams.clone().normals(rows)).expect("a row for each");
+    for c in 0..count {
+        let mut alone = Stream::new(seed, first.wrapping_add(c as u64));
+        let whole = len / count * count;
+        words[..whole]
+            .iter()
+            .skip(c)
+            .step_by(count)
+            .for_each(|&word| assert_eq!(word, alone.bits()));
+        let mut row = [T::from_f64(0.0); 3];
+        Stream::new(seed, first.wrapping_add(c as u64)).fill_normal(&mut row);
+        assert!(same(&row, &normals[3 * c..][..3]), "stream {c} of {count} on {isa}");
+    }
+}
+
 fn check<T: Float>(input: &Input<'_>) {
     let mut numbers = Numbers::new(input.numbers);
     diagnostics(input, &mut numbers);
+    streams::<T>(input);
     let Some(mut model) = model::<T>(input, &mut numbers) else { return };
     // Another dimension than the model's now and then.
     let d = if input.pad > 250 { usize::from(input.pad % 3) } else { model.dim() };

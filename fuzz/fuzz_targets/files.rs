@@ -4,10 +4,10 @@
 //! The first byte of an input picks the reader and the type of number, the rest is the file.
 #![no_main]
 
-use gibbsite_cli::io::{Element, Matrix, checkpoint, csv, model, npy};
+use gibbsite_cli::io::{self, Element, Matrix, checkpoint, csv, model, npy};
 use libfuzzer_sys::fuzz_target;
 use peak_alloc::PeakAlloc;
-use std::path::Path;
+use std::{env, fs, path::Path, process};
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
@@ -70,6 +70,18 @@ fn array<T: Element>(file: &[u8]) {
         let again = npy::parse_vector(path, &out[..], out.len() as u64).unwrap();
         assert_same(&vector, &again);
     }
+    // From the disk, where numbers that lie as in memory are mapped.
+    let place = env::temp_dir().join(format!("gibbsite-{}.npy", process::id()));
+    fs::write(&place, file).expect("room for a small file");
+    let mapped = io::read_matrix::<T>(&place);
+    fs::remove_file(&place).expect("written before");
+    match (&mapped, &matrix) {
+        (Ok(mapped), Ok(matrix)) => {
+            assert_eq!((mapped.rows, mapped.cols), (matrix.rows, matrix.cols));
+            assert_same(&mapped.data, &matrix.data);
+        }
+        _ => assert!(mapped.is_err() && matrix.is_err()),
+    }
     if let Some(Matrix { data, rows, cols }) = accepted(matrix) {
         let mut out = Vec::new();
         npy::encode(&mut out, &[rows, cols], &data).unwrap();
@@ -82,7 +94,13 @@ fn array<T: Element>(file: &[u8]) {
 /// Numbers of two characters become numbers of eight bytes, in an array that doubles as it grows.
 fn table<T: Element>(file: &[u8]) {
     let path = Path::new("name");
+    let vector = bounded(file.len(), [16, 16], || csv::parse_vector::<T>(path, file));
     let matrix = bounded(file.len(), [16, 16], || csv::parse_matrix::<T>(path, file));
+    match (accepted(vector), &matrix) {
+        (Some(vector), Ok(matrix)) => assert_same(&vector, &matrix.data),
+        (None, Ok(matrix)) => assert!(matrix.rows > 1 && matrix.cols > 1),
+        (vector, Err(_)) => assert!(vector.is_none()),
+    }
     if let Some(Matrix { data, rows, cols }) = accepted(matrix) {
         let mut out = Vec::new();
         let row = |row: &[T]| row.iter().map(|x| (*x).into()).collect::<Vec<f64>>();

@@ -5,7 +5,7 @@
 use gibbsite_fuzz::{Class, Float, Numbers};
 use gibbsite_kernels::{
     Isa, Scratch,
-    registry::{Array, Call, Shape, entries},
+    registry::{Array, Call, Entry, Shape, Work, entries},
 };
 use libfuzzer_sys::{
     arbitrary::{self, Arbitrary},
@@ -32,9 +32,14 @@ struct Input<'a> {
 
 impl Input<'_> {
     /// Up to more than two tiles of points or neurons, though not of both.
-    fn shape(&self) -> Shape {
+    fn shape<T>(&self, entry: &Entry<T>) -> Shape {
         let (d, m) = (usize::from(self.d % 41), usize::from(self.m % 301));
-        let n = usize::from(self.n % 301).min(PRODUCTS / ((d + 1) * m).max(1));
+        let products = match entry.work() {
+            Work::Products => (d + 1) * m.max(1),
+            Work::Rows => d + 1,
+            Work::Values => 1,
+        };
+        let n = usize::from(self.n % 301).min(PRODUCTS / products);
         let pad = usize::from(self.pad % 20);
         Shape { n, d, m, bias: self.bias, weighted: self.weighted, pad }
     }
@@ -46,8 +51,9 @@ fn offset<T>(input: &Input<'_>, index: usize) -> usize {
 }
 
 fn check<T: Float>(input: &Input<'_>) {
-    let (shape, entries) = (input.shape(), entries::<T>());
+    let entries = entries::<T>();
     let entry = entries[usize::from(input.kernel) % entries.len()];
+    let shape = input.shape(&entry);
     let mut numbers = Numbers::new(input.values);
     // Arrays end where their allocations end, for the address sanitizer.
     let arrays = (entry.inputs)(shape);
@@ -72,8 +78,10 @@ fn check<T: Float>(input: &Input<'_>) {
         outputs
     };
     let want = run(&mut |call| (entry.reference)(call));
-    for isa in Isa::available() {
-        let got = run(&mut |call| (entry.run)(isa, call, &mut Scratch::default()));
+    // Scratch space is clean at first, and not when the first level comes again.
+    let mut scratch = Scratch::default();
+    for isa in Isa::available().chain([Isa::best()]) {
+        let got = run(&mut |call| (entry.run)(isa, call, &mut scratch));
         for (k, array) in arrays.iter().enumerate() {
             for (at, (got, want)) in got[k].iter().zip(&want[k]).enumerate() {
                 assert_eq!(

@@ -6,6 +6,7 @@ use gibbsite::{
     Domain, Energy, Error, ReluEnergy, Result, Rows, RowsMut,
     normaliser::{bracket, importance_sampling},
     sampler::{Chains, IndependenceMetropolis, Sampler, Start},
+    train::cross_entropy,
 };
 use gibbsite_fuzz::{
     Amount, Class, Float, Numbers, Opaque, Size, accepted, finite, normalise, same,
@@ -93,27 +94,50 @@ impl<T: Float> Energy<T> for Wild<'_> {
     }
 }
 
+fn assert_in_domain<T: Float>(domain: Domain, x: Rows<'_, T>) {
+    assert!(x.iter().all(finite), "{x:?}");
+    if domain == Domain::Sphere {
+        let tolerance = if T::NAME == "f32" { 1.2e-3 } else { 1e-6 };
+        for x in x.iter() {
+            let norm = x.iter().map(|x| x.to_f64().powi(2)).sum::<f64>().sqrt();
+            assert!((norm - 1.0).abs() <= tolerance, "{x:?}");
+        }
+    }
+}
+
 /// Chains that were made, moved in all ways; `None` after an error.
 fn walk<T: Float, E: Energy<T>>(
     input: &Input<'_>,
     mut chains: Chains<T>,
     energy: &E,
 ) -> Option<Chains<T>> {
-    let in_domain = |chains: &Chains<T>| {
-        assert!(chains.states().iter().all(finite), "{:?}", chains.states());
+    let bounds = match input.method {
+        Method::Ula { bounds: Some((low, high)), .. } => {
+            Some([low, high].map(|bound| T::from_f64(bound.value())))
+        }
+        _ => None,
+    };
+    // Bounds hold from the first move on.
+    let in_domain = |chains: &Chains<T>, moves: u8| {
+        assert_in_domain(energy.domain(), chains.states());
+        if let (Some([low, high]), 1..) = (bounds, moves) {
+            assert!(chains.states().as_slice().iter().all(|x| low <= *x && *x <= high));
+        }
         assert!(chains.step() > 0.0 && chains.step().is_finite());
     };
     let share = |acceptance: Option<f64>| {
         assert!(acceptance.is_none_or(|share| (0.0..=1.0).contains(&share)), "{acceptance:?}");
     };
-    share(accepted(chains.warm_up(energy, usize::from(input.warm_up % 8)))?.acceptance);
-    in_domain(&chains);
+    let mut moves = input.warm_up % 8;
+    share(accepted(chains.warm_up(energy, moves.into()))?.acceptance);
+    in_domain(&chains, moves);
     if let Some(step) = input.later_step {
         accepted(chains.set_step(step.value()));
         accepted(chains.set_noise(step.value()));
     }
     share(accepted(chains.run_adapting(energy, usize::from(input.steps % 8)))?.acceptance);
-    in_domain(&chains);
+    moves += input.steps % 8;
+    in_domain(&chains, moves);
     if let Some(fraction) = input.restart {
         let start = chains.clone();
         let restarted = accepted(chains.restart(fraction.value(), start.states()));
@@ -128,7 +152,7 @@ fn walk<T: Float, E: Energy<T>>(
     });
     share(accepted(report)?.acceptance);
     assert_eq!(seen, draws);
-    in_domain(&chains);
+    in_domain(&chains, moves);
     Some(chains)
 }
 
@@ -219,6 +243,7 @@ fn independent<T: Float>(input: &Input<'_>, model: &ReluEnergy<T>) {
             assert_eq!(report.acceptance.is_some(), steps > 0);
             assert!(report.acceptance.is_none_or(|share| (0.0..=1.0).contains(&share)));
         }
+        assert_in_domain(model.domain(), chains.states());
     }
     let temperatures = usize::from(input.steps % 6);
     let log_z = accepted(importance_sampling(model, count, seed, 0));
@@ -229,7 +254,10 @@ fn independent<T: Float>(input: &Input<'_>, model: &ReluEnergy<T>) {
         let one = log_z.weights.len() == 1;
         assert!(log_z.std_error >= 0.0 || one, "{}", log_z.std_error);
         assert!(log_z.ess >= 0.999, "{}", log_z.ess);
-        assert_eq!(log_z.resample(3, seed).unwrap().len(), 3 * model.dim());
+        let points = log_z.resample(3, seed).unwrap();
+        let points = Rows::new(&points, 3, model.dim()).expect("three points");
+        let nats = accepted(cross_entropy(model, points, &log_z));
+        assert!(nats.is_none_or(f64::is_finite), "{nats:?}");
     }
 }
 

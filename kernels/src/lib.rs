@@ -27,7 +27,7 @@
 //! # Same bits everywhere
 //!
 //! Every kernel performs one fixed sequence of IEEE 754 operations per output, fused
-//! multiply-adds included. Lanes hold independent outputs, so neither the width of a register nor
+//! multiply-adds included. Lanes hold independent outputs, or as many parts of a sum on every level, so neither the width of a register nor
 //! the place of a row in the batch changes a result: all levels of [`Isa`], all batch splits
 //! and all alignments agree bit for bit (a NaN is compared as a NaN). The sequence is spelled
 //! out as plain loops in each family's `reference` module.

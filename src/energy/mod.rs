@@ -15,7 +15,8 @@ pub enum Domain {
     /// R^d with Lebesgue measure.
     #[default]
     Euclidean,
-    /// The unit sphere S^(d-1) with its uniform probability.
+    /// The unit sphere S^(d-1) with its uniform probability. Rows are taken to be on it if their norms are within 1e-6 (`f64`) or
+    /// 1.2e-3 (`f32`) of 1.
     Sphere,
 }
 

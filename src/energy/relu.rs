@@ -238,7 +238,7 @@ impl<T: Real> ReluEnergy<T> {
     ///
     /// (One thread of an AMD EPYC "Turin", 2026-11-22, the least of some runs; faer 0.24.4 and OpenBLAS 0.3.21 with its kernels
     /// for AVX-512, and these for AVX2 alone, since faer cannot be held to it.) So single points and models of some ten
-    /// neurons in hundreds of dimensions are those that gain by forcing [`Backend::Faer`], if their bits do not matter.
+    /// neurons in hundreds of dimensions are those that may gain on AVX-512 by forcing another, if their bits do not matter.
     pub fn path(&self) -> Backend {
         match self.backend {
             Backend::Auto => Backend::Fused,

@@ -77,7 +77,8 @@ impl F1Discrepancy {
     /// The squared discrepancy between the rows of `x` and the density whose scores there are the rows of `score`, both n×d.
     ///
     /// # Errors
-    /// If shapes differ, there are no points, points are off the sphere, scores not tangential, anything is not finite, or the result overflows.
+    /// If shapes differ, there are no points or fewer than two dimensions, points are off the sphere, scores not tangential, anything is not finite, or the
+    /// result overflows.
     pub fn squared<T: Real>(&self, x: Rows<'_, T>, score: Rows<'_, T>) -> Result<f64> {
         check_shape("scores", (x.rows(), x.cols()), (score.rows(), score.cols()))?;
         if x.rows() == 0 || x.cols() == 0 {

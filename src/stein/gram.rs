@@ -73,9 +73,9 @@ impl<T: Real> Gram<T> {
     /// The matrix at points x (n×d) with scores (n×d).
     ///
     /// # Errors
-    /// If shapes differ, there are no points or dimensions, a value is not finite, points are not on the sphere or scores
-    /// not tangential for a kernel there or in less than two dimensions, the kernel's constants do not fit the type, its metric is of another
-    /// size or not positive definite, or it wants directions of points and one is too near to 0 or too far from it.
+    /// If shapes differ, there are no points or dimensions, or a value is not finite; for a kernel on the sphere, if there are fewer than two
+    /// dimensions, a point is off the sphere or a score not tangential; if the kernel's constants leave the range of the type; if its metric is
+    /// of another size, not positive definite, or so large that rounding moves points by more than 1/1024 of the bandwidth; for the arc-cosine kernel in R^d, if the square of a point's norm underflows or overflows.
     pub fn new(kernel: &SteinKernel, x: Rows<'_, T>, score: Rows<'_, T>) -> Result<Self> {
         let gram = Self::of_scores(kernel, x, score)?;
         if kernel.domain() == Domain::Sphere {

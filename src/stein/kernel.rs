@@ -26,7 +26,7 @@ impl SteinKernel {
     /// (Gorham and Mackey 2017).
     ///
     /// # Errors
-    /// If `c` is not positive, `exponent` not negative, or either not finite.
+    /// If `c` is not positive, `exponent` not negative, either not finite, or c² no positive finite number.
     pub fn imq(c: f64, exponent: f64) -> Result<Self> {
         if !(exponent < 0.0 && exponent.is_finite()) {
             return Err(Error::parameter("exponent", "negative and finite", exponent));
@@ -37,7 +37,7 @@ impl SteinKernel {
     /// Gaussian exp(-|x - y|² / 2h²).
     ///
     /// # Errors
-    /// If `h` is not positive and finite.
+    /// If `h` is not positive, or h² no positive finite number.
     pub fn rbf(h: f64) -> Result<Self> {
         Ok(Self::new(Base::Radial(Radial::Rbf { precision: 1.0 / bandwidth(h)? })))
     }
@@ -81,7 +81,7 @@ impl SteinKernel {
     ///
     /// # Errors
     /// If Λ is not square, symmetric and finite, for kernels that are no functions of the distance alone, and on the sphere. That Λ is
-    /// positive definite is checked by [`Gram::new`](crate::stein::Gram::new).
+    /// positive definite, and points not too far apart in it for their type, is checked by [`Gram::new`](crate::stein::Gram::new).
     pub fn with_metric(self, precision: Rows<'_, f64>) -> Result<Self> {
         if precision.rows() != precision.cols() {
             return Err(ShapeError::new(
@@ -212,6 +212,20 @@ impl SteinKernel {
         };
         let parts = [map(&white, x, &mean), map(&white, score, &zero), map(metric, x, &mean)];
         let [white, white_score, precise] = &parts;
+        let h = match self.base {
+            Base::Radial(Radial::Rbf { precision }) => precision.sqrt().recip(),
+            Base::Radial(Radial::Imq { offset, .. }) => offset.sqrt(),
+            _ => unreachable!("no metric for others"),
+        };
+        let furthest = white
+            .chunks_exact(d)
+            .map(|x| x.iter().map(|x| x.to_f64().powi(2)).sum::<f64>().sqrt() / h)
+            .fold(0.0, f64::max);
+        if !(furthest * <T as gibbsite_kernels::Real>::EPSILON.to_f64() <= COARSEST) {
+            let what = "distance of a point from the mean in the metric, in bandwidths";
+            let expected = "at most 8192 in f32, 4.3e12 in f64, for want of digits";
+            return Err(Error::parameter(what, expected, furthest));
+        }
         let rows = |data| Rows::new(data, n, d);
         let trace = T::from_f64((0..d).map(|k| metric[k * d + k]).sum());
         Ok(Points::with_metric(rows(white)?, rows(white_score)?, score, rows(precise)?, trace)?)
@@ -226,6 +240,10 @@ fn bandwidth(h: f64) -> Result<f64> {
         false => Err(Error::parameter("bandwidth", "positive, with a finite square", h)),
     }
 }
+
+/// Bandwidths by which rounding may move points in a metric: what is summed of three roundings of each would else no longer be a
+/// positive kernel.
+const COARSEST: f64 = 1.0 / 1024.0;
 
 /// Rows that [`median_distance`] looks at, at most.
 const SUBSAMPLE: usize = 1000;

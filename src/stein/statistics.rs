@@ -185,7 +185,7 @@ pub struct BlockKsd {
 /// pairs, the less a test sees.
 ///
 /// # Errors
-/// As [`Gram::new`], if `size` is below 2, or if there are fewer than two blocks.
+/// As [`Gram::new`], if `size` is below 2, there are fewer than two blocks, or values overflow.
 pub fn ksd_blocks<T: Real>(
     kernel: &SteinKernel,
     x: Rows<'_, T>,
@@ -354,12 +354,12 @@ pub struct KsdTest {
 
 /// Goodness-of-fit test by a wild bootstrap of the KSD.
 ///
-/// The V- and the U-statistic differ by the same number from all their draws, so their p-values are the same.
+/// `n (n-1) U = n² V - Σ_i u_ii` holds for the statistic and for each of its draws, so that V and U have the same p-value.
 ///
 /// Costs n² (4d + draws) flops and n·draws bits.
 ///
 /// # Errors
-/// As [`ksd`], or if the bootstrap's options are out of range.
+/// As [`ksd`], for fewer than two points, if the bootstrap's options are out of range, or memory cannot hold its draws.
 pub fn ksd_test<T: Real>(
     kernel: &SteinKernel,
     x: Rows<'_, T>,

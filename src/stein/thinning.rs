@@ -46,7 +46,7 @@ impl<T: Real> Gram<T> {
     /// See [`stein_thin`]; with regularisation, its terms are added to what is made small.
     ///
     /// # Errors
-    /// If `count` is 0, lengths do not fit, values are not finite, or a Laplacian or the weight is negative.
+    /// If `count` is 0, lengths do not fit, values are not finite or overflow, or a Laplacian or the weight is negative.
     pub fn thin(
         &self,
         count: usize,

@@ -293,8 +293,8 @@ pub struct Svgd {
 }
 
 impl Svgd {
-    /// With steps of this size in each coordinate, in units of the root of a running mean (factor 0.9) of the squared direction,
-    /// as in RMSProp.
+    /// With steps of this size in each coordinate, in units of the root of a running mean (factor 0.9) of the squared direction
+    /// plus 1e-6, as in RMSProp.
     pub fn new(step: f64) -> Self {
         Self { step, bandwidth: None }
     }
@@ -328,7 +328,7 @@ impl Svgd {
         mut x: RowsMut<'_, T>,
         steps: usize,
     ) -> Result<()> {
-        /// How much of AdaGrad's scale a step leaves.
+        /// What a step keeps of the running mean of squares.
         const KEEP: f64 = 0.9;
         if !(self.step > 0.0 && self.step.is_finite()) {
             return Err(Error::parameter("step", "positive and finite", self.step));

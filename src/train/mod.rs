@@ -46,7 +46,7 @@ pub struct Trained<T: Real> {
 /// The same options and data give the same bits for any number of threads (backend `fused` or `auto`).
 ///
 /// # Errors
-/// For data that are empty, not finite or off the sphere, options out of range, more neurons or chains than memory holds,
+/// For data that are empty, not finite, off the sphere or on one in a single dimension, validation data with other columns, options out of range, more neurons or chains than memory holds,
 /// [`Error::Diverged`] when parameters or the cross-entropy blow up, and whatever `observe` returns.
 pub fn fit<T: Real>(
     train: Rows<'_, T>,
@@ -115,7 +115,7 @@ impl<T: Real> Training<T> {
     /// A run at its start; arguments are those of [`fit`].
     ///
     /// # Errors
-    /// For data that are empty, not finite or off the sphere, options out of range, and more neurons or chains than memory holds.
+    /// Those of [`fit`] but for what shows in the course of the run.
     pub fn new(
         train: Rows<'_, T>,
         validation: Rows<'_, T>,
