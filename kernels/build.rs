@@ -99,15 +99,20 @@ mod blas {
 
     /// Links the library if it is in the directory.
     fn in_directory(library: &Library, directory: &Path) -> Result<(), String> {
+        if directory.is_relative() {
+            // Neither this program nor the compiler runs where the path was written.
+            return Err(format!("{DIRECTORY}={}: not an absolute path", directory.display()));
+        }
         let name = library.link_name;
         let prefixed = ["so", "dylib", "a"].map(|ending| format!("lib{name}.{ending}"));
-        let mut files = prefixed.into_iter().chain([format!("{name}.lib")]);
-        if !files.any(|file| directory.join(file).is_file()) {
+        let files = prefixed.into_iter().chain([format!("{name}.lib")]);
+        let Some(file) = files.map(|file| directory.join(file)).find(|file| file.is_file()) else {
             return Err(format!(
                 "{DIRECTORY}={}: no library {name} there, such as lib{name}.so",
                 directory.display()
             ));
-        }
+        };
+        println!("cargo::rerun-if-changed={}", file.display());
         println!("cargo::rustc-link-search=native={}", directory.display());
         println!("cargo::rustc-link-lib={name}");
         Ok(())
@@ -116,10 +121,20 @@ mod blas {
     fn not_found(libraries: &[Library]) -> String {
         let modules: Vec<_> =
             libraries.iter().flat_map(|library| library.modules).copied().collect();
+        let why = match pkg_config::Config::new().cargo_metadata(false).probe(modules[0]) {
+            Err(pkg_config::Error::CrossCompilation) => {
+                "pkg-config is not asked for another target than this machine's, unless \
+                 PKG_CONFIG_ALLOW_CROSS=1 and its paths are set"
+                    .to_owned()
+            }
+            Err(pkg_config::Error::EnvNoPkgConfig(variable)) => {
+                format!("pkg-config is not asked, as {variable} is set")
+            }
+            _ => format!("pkg-config is missing or knows nothing of {}", modules.join(", ")),
+        };
         format!(
-            "no CBLAS library found: pkg-config is missing or knows nothing of {}. Install one (Debian, Ubuntu: \
-             apt-get install pkg-config libopenblas-dev), or {}",
-            modules.join(", "),
+            "no CBLAS library found: {why}. Install one (Debian, Ubuntu: apt-get install pkg-config \
+             libopenblas-dev), or {}",
             usage()
         )
     }
