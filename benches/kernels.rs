@@ -30,8 +30,9 @@ fn kernels<T: Real>(criterion: &mut Criterion, size: Size) {
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
-    let test = std::env::args().any(|argument| argument == "--test");
-    let size = if test { Size::Tiny } else { Size::Full };
+    // As Criterion: without `--bench`, which `cargo bench` adds, everything is done once.
+    let has = |flag: &str| std::env::args().any(|argument| argument == flag);
+    let size = if has("--bench") && !has("--test") { Size::Full } else { Size::Tiny };
     kernels::<f32>(&mut criterion, size);
     kernels::<f64>(&mut criterion, size);
     criterion.final_summary();

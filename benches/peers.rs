@@ -1,5 +1,5 @@
-//! gibbsite's side of `benches/peers/run`, which compares it with other libraries: the public API on arrays of .npy
-//! files that all sides read.
+//! gibbsite's side of `benches/peers/run`, which compares it with other libraries: the public API, for updates that of the kernels,
+//! on arrays of .npy files that all sides read.
 //!
 //! With `--serve THREADS` it reads requests from stdin, a line each, and answers with a line: `load TASK TYPE DIRECTORY
 //! N D M` takes up a task, `run` does it and tells its processor time and its time on the clock in seconds, `save FILE` writes
@@ -26,8 +26,8 @@ use std::{
     time::Instant,
 };
 
-const TASKS: [&str; 9] =
-    ["energy", "score", "grad", "chains", "normals", "update", "gram", "ksd", "thin"];
+const TASKS: [&str; 10] =
+    ["energy", "score", "grad", "chains", "descent", "normals", "update", "gram", "ksd", "thin"];
 
 /// Steps of a chain, the step size h, the offset c of the kernel (c² + r²)^(-1/2), and points that are picked.
 const STEPS: usize = 100;
@@ -95,9 +95,11 @@ fn task<T: Real>(
             };
             with_length(m + m * d, Box::new(run))
         }
-        "chains" => {
+        "chains" | "descent" => {
             let (model, x) = (model()?.with_base_scale(T::ONE)?, array("x", n * d)?);
-            let sampler = Sampler::ula(STEP).chains(n).start(Start::Points(points(&x, d)?));
+            let noise = if name == "chains" { 1.0 } else { 0.0 };
+            let sampler =
+                Sampler::ula(STEP).noise(noise).chains(n).start(Start::Points(points(&x, d)?));
             let chains = sampler.build(&model)?;
             let run = move |out: &mut Vec<T>| {
                 let mut chains = chains.clone();

@@ -50,8 +50,18 @@ impl Checkpoint {
         })
     }
 
-    /// Numbers of this name, `len` of them.
+    /// Numbers of this name, `len` of them, all finite.
     pub(crate) fn reals<T: Real>(&self, name: &str, len: usize) -> Result<Vec<T>> {
+        let values = self.reals_of_any_kind(name, len)?;
+        let finite = |value: &T| value.to_f64().is_finite();
+        match values.iter().all(finite) {
+            true => Ok(values),
+            false => Err(Error::Checkpoint(format!("`{name}` has values that are not finite"))),
+        }
+    }
+
+    /// Numbers of this name, `len` of them.
+    pub(crate) fn reals_of_any_kind<T: Real>(&self, name: &str, len: usize) -> Result<Vec<T>> {
         let values = checked(self.reals.get(name), name, len)?;
         Ok(values.iter().map(|&value| T::from_f64(value)).collect())
     }

@@ -130,6 +130,20 @@ pub(crate) fn streams<T: Real>(
     Ok(Streams::range(seed, first, count))
 }
 
+/// All values of rows, each as `change` makes it.
+///
+/// # Errors
+/// If memory cannot hold them; `what` names the rows.
+pub(crate) fn try_changed<T: Real>(
+    what: &'static str,
+    x: Rows<'_, T>,
+    change: impl Fn(T) -> T,
+) -> Result<Vec<T>> {
+    let mut values = try_zeros(what, x.rows(), x.cols())?;
+    values.iter_mut().zip(x.iter().flatten()).for_each(|(to, &x)| *to = change(x));
+    Ok(values)
+}
+
 /// `rows`·`cols` zeros.
 ///
 /// # Errors

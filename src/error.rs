@@ -125,11 +125,17 @@ impl Error {
     }
 }
 
-/// Numbers are written out in full, unless that takes up to hundreds of zeros.
+/// Numbers are written out in full, unless that takes up to hundreds of zeros. Other text may be anybody's: it comes on one line, cut
+/// where it is long.
 pub(crate) fn number(value: impl ToString) -> String {
+    const LONGEST: usize = 100;
     let text = value.to_string();
     match (text.len(), text.parse::<f64>()) {
         (25.., Ok(value)) => format!("{value:e}"),
-        _ => text,
+        _ => {
+            let line =
+                |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+            text.chars().take(LONGEST).map(line).collect()
+        }
     }
 }

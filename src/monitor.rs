@@ -4,7 +4,7 @@
 
 use crate::{
     Error, Real, ReluEnergy, Result, Rows,
-    data::{check_finite, check_finite_slice, dot, try_zeros},
+    data::{check_finite, check_finite_slice, dot, finite, try_zeros},
     energy::carried_sums,
     random::Stream,
 };
@@ -22,8 +22,8 @@ pub fn f1_norm<T: Real>(model: &ReluEnergy<T>) -> f64 {
 
 /// √((1/m) Σ_j w_j²): the norm in F2, where neurons are fixed.
 pub fn f2_norm<T: Real>(model: &ReluEnergy<T>) -> f64 {
-    let squares = neurons(model).map(|(w, ..)| w * w).sum::<f64>();
-    (squares / model.neurons() as f64).sqrt()
+    let w: Vec<f64> = neurons(model).map(|(w, ..)| w).collect();
+    norm(&w) / (model.neurons() as f64).sqrt()
 }
 
 /// (1/m) Σ_j |w_j| |θ_j|: a Lipschitz constant of f on the whole space.
@@ -65,13 +65,22 @@ pub fn local_lipschitz<T: Real>(model: &ReluEnergy<T>, centre: &[T], radius: f64
         };
         middle.iter_mut().zip(&theta).for_each(|(g, theta)| *g += derivative * w * theta);
     }
-    Ok((norm(&middle) + spread) / model.neurons() as f64)
+    let local = (norm(&middle) + spread) / model.neurons() as f64;
+    // Not if sums overflow, nor by rounding.
+    let everywhere = lipschitz(model);
+    Ok(if local < everywhere { local } else { everywhere })
 }
 
 /// w_j² - |θ_j|² - b_j² of every neuron. Gradient flow of any loss of f conserves it if all parameters have one rate, and gradient
 /// descent up to the order of its step (Du, Hu and Lee 2018, theorem 2.1); weight decay draws it to 0.
 pub fn imbalance<T: Real>(model: &ReluEnergy<T>) -> Vec<f64> {
-    neurons(model).map(|(w, theta, b)| w * w - dot(&theta, &theta) - b * b).collect()
+    let of_neuron = |(w, mut theta, b): (f64, Vec<f64>, f64)| {
+        theta.push(b);
+        let norm = norm(&theta);
+        // Squares may overflow where their difference does not.
+        (w.abs() - norm) * (w.abs() + norm)
+    };
+    neurons(model).map(of_neuron).collect()
 }
 
 /// Found by [`curvature`].
@@ -123,13 +132,14 @@ pub fn curvature<T: Real>(
         x: lifted(points, |_| model.bias().map(|_| 1.0)),
         weights: weights.iter().map(|weight| weight / sum).collect(),
     };
-    let square = model.beta().to_f64().powi(2);
-    let trace = square * covariance.trace()?;
+    // Not its square, which may underflow.
+    let beta = model.beta().to_f64();
+    let trace = beta * (beta * covariance.trace()?);
     if !trace.is_finite() {
         let expected = "finite (points or parameters are too large)";
         return Err(Error::parameter("curvature", expected, trace));
     }
-    Ok(Curvature { trace, largest: square * covariance.largest()? })
+    Ok(Curvature { trace, largest: beta * (beta * covariance.largest()?) })
 }
 
 /// The neural tangent kernel of f at the rows of `x` (n×d), n×n row-major, all parameters at one rate (Jacot, Gabriel and Hongler
@@ -142,7 +152,7 @@ pub fn curvature<T: Real>(
 /// Costs n (2n + d)·2m flops, and holds n (n + m + d) values a few times over. Last digits depend on the CPU.
 ///
 /// # Errors
-/// If shapes differ, there are no points or one is not finite, or memory cannot hold the kernel.
+/// If shapes differ, there are no points or one is not finite, memory cannot hold the kernel, or a value overflows.
 pub fn ntk<T: Real>(model: &ReluEnergy<T>, x: Rows<'_, T>) -> Result<Vec<f64>> {
     check_points(model, x)?;
     let (n, m) = (x.rows(), model.neurons());
@@ -156,6 +166,8 @@ pub fn ntk<T: Real>(model: &ReluEnergy<T>, x: Rows<'_, T>) -> Result<Vec<f64>> {
     let (gram, square) = (x * x.transpose(), (m * m) as f64);
     let entry = |i, j| (relu[(i, j)] + gate[(i, j)] * gram[(i, j)]) / square;
     kernel.iter_mut().enumerate().for_each(|(at, value)| *value = entry(at / n, at % n));
+    let expected = "finite (points or parameters are too large)";
+    kernel.iter().try_for_each(|&value| finite("tangent kernel", expected, value).map(drop))?;
     Ok(kernel)
 }
 

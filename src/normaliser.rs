@@ -57,14 +57,18 @@ pub fn base_samples<T: Real>(
     bank: u64,
 ) -> Result<Vec<T>> {
     if let Base::Gaussian(scale) = base
-        && !(scale > T::ZERO && gibbsite_kernels::Real::is_finite(scale))
+        // No normal is beyond 10.
+        && !(scale > T::ZERO && gibbsite_kernels::Real::is_finite(T::from_f64(10.0) * scale))
     {
-        return Err(Error::parameter("base scale", "positive and finite", scale));
+        return Err(Error::parameter("base scale", "positive, and finite ten times over", scale));
     }
     if d == 0 {
         return Err(Error::Zero { what: "the dimension" });
     }
-    let mut x = try_zeros("number of draws", n, d)?;
+    let mut x = match n >= d {
+        true => try_zeros("number of draws", n, d)?,
+        false => try_zeros("dimension of draws", d, n)?,
+    };
     let block = parallel::rows_per_item(n, 256, STREAMS);
     let items = x.chunks_mut(block * d).enumerate().collect();
     parallel::for_each(items, |(b, x): (usize, &mut [T]), _| {

@@ -165,15 +165,19 @@ impl<'a, T: Real> Sampler<'a, T> {
             Method::Ula { noise, bounds } => {
                 *noise = self.noise.unwrap_or(*noise);
                 *bounds = self.bounds;
-                check_noise(*noise)?;
+                check_noise::<T>(*noise)?;
                 if bounds.is_some() && sphere {
                     return Err(Error::parameter("bounds", "absent on the sphere", "bounds"));
                 }
                 if let Some((low, high)) = bounds
-                    && !(*low < *high)
+                    && !(T::from_f64(*low) < T::from_f64(*high))
                 {
                     let got = format!("{} and {}", number(*low), number(*high));
-                    return Err(Error::parameter("bounds", "a lower and a higher number", got));
+                    return Err(Error::parameter(
+                        "bounds",
+                        "a lower and a higher number of the chains' type",
+                        got,
+                    ));
                 }
             }
             _ if self.noise.is_some() => return Err(only_ula("noise")),
@@ -319,10 +323,13 @@ fn only_ula(what: &'static str) -> Error {
     Error::parameter(what, "absent but for ULA", "one")
 }
 
-fn check_noise(noise: f64) -> Result<()> {
-    match noise >= 0.0 && noise.is_finite() {
+fn check_noise<T: Real>(noise: f64) -> Result<()> {
+    let rounded = T::from_f64(noise).to_f64();
+    match noise == 0.0 || rounded > 0.0 && rounded.is_finite() {
         true => Ok(()),
-        false => Err(Error::parameter("noise", "not negative and finite", noise)),
+        false => {
+            Err(Error::parameter("noise", "0, or positive and finite in the chains' type", noise))
+        }
     }
 }
 
@@ -429,7 +436,7 @@ impl<T: Real> Chains<T> {
     /// # Errors
     /// If it is negative or not finite, or for other samplers.
     pub fn set_noise(&mut self, factor: f64) -> Result<()> {
-        check_noise(factor)?;
+        check_noise::<T>(factor)?;
         let Method::Ula { noise, .. } = &mut self.method else { return Err(only_ula("noise")) };
         *noise = factor;
         Ok(())
@@ -505,8 +512,9 @@ impl<T: Real> Chains<T> {
             }
             (Domain::Sphere, _) => 0.5 * quarter * quarter,
         };
-        let least = f64::from(f32::MIN_POSITIVE).max(self.step.min(longest) / FACTOR);
-        (least, longest.min(self.step * FACTOR).min(f32::MAX.into()))
+        let normal = T::MIN_POSITIVE.to_f64();
+        let least = normal.max(self.step.min(longest) / FACTOR);
+        (least, longest.min(self.step * FACTOR).min(normal.recip()))
     }
 
     /// The acceptance that suits the sampler, if it has a Metropolis test.

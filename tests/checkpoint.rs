@@ -270,7 +270,9 @@ fn checkpoints_of_other_runs_and_damaged_ones_are_refused() {
     let set = |name: &'static str, value: f64| {
         damaged(&|c: &mut Checkpoint| c.reals.get_mut(name).unwrap()[0] = value)
     };
-    refused(x, x, &options, &set("model.w", f64::NAN), "NaN");
+    for name in ["model.w", "chains.x", "adam.first"] {
+        refused(x, x, &options, &set(name, f64::NAN), name);
+    }
     refused(x, x, &options, &set("chains.x", 3.0), "unit sphere");
     refused(x, x, &options, &set("chains.step", -1.0), "positive");
     let order = damaged(&|c: &mut Checkpoint| {

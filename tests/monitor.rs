@@ -384,6 +384,22 @@ fn norms_overflow_no_earlier_than_they_must() {
     assert_eq!((f1_norm(&model), lipschitz(&model)), (1.0, 1.0));
     let model = ReluEnergy::new(Rows::new(&theta, 2, 2).unwrap(), &[2.0, 0.0]).unwrap();
     close(f1_norm(&model) / 5e200, 1.0, 1e-15);
+    for w in [1e200, 1e-200] {
+        let model = ReluEnergy::new(Rows::new(&[w], 1, 1).unwrap(), &[w]).unwrap();
+        close(f2_norm(&model) / w, 1.0, 1e-15);
+        assert_eq!(imbalance(&model), [0.0]);
+    }
+    let cold = ReluEnergy::new(Rows::new(&[1e150], 1, 1).unwrap(), &[1.0]).unwrap();
+    let cold = cold.with_beta(1e-170).unwrap();
+    let points = [1.0, 2.0];
+    let found = curvature(&cold, Rows::new(&points, 2, 1).unwrap(), &[1.0, 1.0]).unwrap();
+    // β² Var(θ x) by the outer weight.
+    close(found.trace / 2.5e-41, 1.0, 1e-9);
+    let large = ReluEnergy::new(Rows::new(&[1e200, 1e200], 2, 1).unwrap(), &[1e200, -1e200]);
+    let large = large.unwrap();
+    assert_eq!(local_lipschitz(&large, &[1.0], 0.1).unwrap(), lipschitz(&large));
+    let error = ntk(&large, Rows::new(&points, 2, 1).unwrap()).unwrap_err().to_string();
+    assert!(error.starts_with("tangent kernel must be finite"), "{error}");
 }
 
 #[test]

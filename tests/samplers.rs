@@ -377,3 +377,25 @@ fn a_model_of_another_dimension_than_its_energy_is_refused() {
     let error = Sampler::mala(0.1).build(&energy).unwrap().run(&energy, 1).unwrap_err();
     assert!(error.to_string().contains("as_relu"), "{error}");
 }
+
+/// A density in units that are far from 1: what tunes steps knows of no other.
+#[test]
+fn steps_are_tuned_in_any_unit() {
+    let in_unit = |unit: f64| {
+        let model = ReluEnergy::new(Rows::new(&[0.0, 0.0], 1, 2).unwrap(), &[1.0]).unwrap();
+        let model = model.with_base_scale(unit).unwrap();
+        let sampler = Sampler::mala(0.5 * unit * unit).chains(100).seed(3);
+        let mut chains = sampler.build(&model).unwrap();
+        chains.warm_up(&model, 100).unwrap();
+        let acceptance = chains.run(&model, 20).unwrap().acceptance.unwrap();
+        (chains.step() / unit / unit, acceptance)
+    };
+    let usual = in_unit(1.0);
+    assert!((usual.1 - 0.574).abs() < 0.05, "{usual:?}");
+    for power in [-300, -80, 80, 300] {
+        let (step, acceptance) = in_unit(2f64.powi(power));
+        // Powers of 2 change no digits but of some roots.
+        assert!((step / usual.0 - 1.0).abs() < 1e-9, "2^{power}: {step} against {usual:?}");
+        assert!((acceptance - usual.1).abs() < 1e-2, "2^{power}: {acceptance} against {usual:?}");
+    }
+}

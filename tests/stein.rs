@@ -795,6 +795,70 @@ fn spreads_are_told_at_any_scale() {
     }
 }
 
+/// Pairs of different points are far below the values of points with themselves, and decide.
+#[test]
+fn the_diagonal_hides_no_test() {
+    let bootstrap = WildBootstrap::new(999).seed(1);
+    let kernel = SteinKernel::rbf(1.0).unwrap();
+    for spacing in [1.0f32, 6.0] {
+        let x: Vec<f32> = (0..40).map(|i| spacing * i as f32).collect();
+        let (x, s) = (rows(&x, 1), [20.0f32; 40]);
+        let s = rows(&s, 1);
+        for statistic in [Statistic::U, Statistic::V] {
+            let test = ksd_test(&kernel, x, s, statistic, &bootstrap).unwrap();
+            // No draw has all neighbours on one side.
+            assert_eq!(test.p_value, 0.001, "{spacing}: {test:?}");
+            let ksd = ksd(&kernel, x, s, statistic).unwrap().squared;
+            assert!((test.squared / ksd - 1.0).abs() < 1e-5, "{} {ksd}", test.squared);
+        }
+        let level = 0.05;
+        let kernels = std::slice::from_ref(&kernel);
+        assert!(ksd_aggregated_test(kernels, x, s, level, &bootstrap).unwrap().rejected);
+    }
+}
+
+/// Data in units that are far from theirs: values are right to the last digits, or refused.
+#[test]
+fn derivatives_of_kernels_do_not_underflow() {
+    let (n, d) = (60, 2);
+    let points: Vec<f64> = normals(n * d, 1, 2);
+    let (mut told, mut refused) = (0, 0);
+    for power in (-120..=120).step_by(6) {
+        let unit = 2f64.powi(power);
+        for exponent in [None, Some(-0.5), Some(-1.5), Some(-2.5)] {
+            let kernel = |h| match exponent {
+                None => SteinKernel::rbf(h),
+                Some(exponent) => SteinKernel::imq(h, exponent),
+            };
+            let expected = {
+                let s: Vec<f64> = points.iter().map(|x| -1.5 * x).collect();
+                ksd(&kernel(1.5).unwrap(), rows(&points, d), rows(&s, d), Statistic::V).unwrap()
+            };
+            let x: Vec<f32> = points.iter().map(|x| (unit * x) as f32).collect();
+            let s: Vec<f32> = points.iter().map(|x| (-1.5 * x / unit) as f32).collect();
+            let Ok(kernel) = kernel(1.5 * unit) else { continue };
+            match ksd(&kernel, rows(&x, d), rows(&s, d), Statistic::V) {
+                Ok(got) => {
+                    // Values of imq have the unit of h to twice its exponent, and u that of scores twice.
+                    let of_kernel = exponent.map_or(0.0, |exponent| 2.0 * exponent);
+                    let got = got.squared * unit.powf(2.0 - of_kernel);
+                    assert!(
+                        (got / expected.squared - 1.0).abs() < 1e-4,
+                        "{power} {exponent:?}: {got}"
+                    );
+                    told += 1;
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    assert!(error.contains("bandwidth") || error.contains("too large"), "{error}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(told > 40 && refused > 40, "{told} {refused}");
+}
+
 /// Points of f32 in a metric in which rounding moves them by more than a bandwidth: kernels of them would not be positive.
 #[test]
 fn a_metric_beyond_the_digits_of_points_is_refused() {

@@ -93,7 +93,7 @@ def grad(data):
 
 def chains(data):
     start, theta, w, _ = arrays(data)
-    h, root = data.step, jnp.sqrt(2 * jnp.asarray(data.step, start.dtype))
+    h, root = data.step, data.noise * jnp.sqrt(2 * jnp.asarray(data.step, start.dtype))
     potential = lambda x: energies(x, theta, w).sum() + (x * x).sum() / 2
 
     def run(slope, key, x):

@@ -113,8 +113,7 @@ def grad(data):
 
 
 @jit
-def chain_loops(x, transposed, w, h, steps):
-    root = np.sqrt(2 * h)
+def chain_loops(x, transposed, w, h, root, steps):
     for i in numba.prange(len(x)):
         z, s = np.empty(len(w), x.dtype), np.empty(x.shape[1], x.dtype)
         for _ in range(steps):
@@ -124,11 +123,11 @@ def chain_loops(x, transposed, w, h, steps):
 
 
 def chains(data):
-    transposed = data.theta.T.copy()
+    transposed, root = data.theta.T.copy(), data.noise * np.sqrt(2 * data.step)
 
     def call():
         x = data.x.copy()
-        chain_loops(x, transposed, data.w, data.step, data.steps)
+        chain_loops(x, transposed, data.w, data.step, root, data.steps)
         return [x]
 
     return call
@@ -151,36 +150,38 @@ def normals(data):
 
 
 @jit
-def update_loops(x, s, h, out):
+def update_loops(x, s, h):
     root = np.sqrt(2 * h)
     for i in numba.prange(x.size):
-        out[i] = x[i] + h * s[i] + root * np.random.standard_normal()
+        x[i] += h * s[i] + root * np.random.standard_normal()
 
 
 def update(data):
-    out = np.empty_like(data.x)
+    x = data.x.copy()
 
     def call():
-        update_loops(data.x.reshape(-1), data.s.reshape(-1), data.step, out.reshape(-1))
-        return [out]
+        update_loops(x.reshape(-1), data.s.reshape(-1), data.step)
+        return [x]
 
     return call
 
 
 @numba.njit(fastmath=True)
 def stein_row(x, s, xt, st, c, i, first, squared, cross, scores, out):
-    """Values of the inverse multiquadric's Stein kernel at row i and columns `first` and on."""
-    d, n = xt.shape
-    squared[first:n], cross[first:n], scores[first:n] = 0, 0, 0
+    """Values of the inverse multiquadric's Stein kernel at row i and columns `first` and on, from the start of `out`."""
+    d, n = len(xt), xt.shape[1] - first
+    squared[:n], cross[:n], scores[:n] = 0, 0, 0
     for k in range(d):
         xi, si = x[i, k], s[i, k]
-        for j in range(first, n):
-            r = xi - xt[k, j]
+        # Loops from 0 over contiguous rows are what is vectorised.
+        xk, sk = xt[k][first:], st[k][first:]
+        for j in range(n):
+            r = xi - xk[j]
             squared[j] += r * r
-            cross[j] += (si - st[k, j]) * r
-            scores[j] += si * st[k, j]
+            cross[j] += (si - sk[j]) * r
+            scores[j] += si * sk[j]
     one = x.dtype.type(1)
-    for j in range(first, n):
+    for j in range(n):
         q = one / (c + squared[j])
         out[j] = np.sqrt(q) * (scores[j] + q * (d + cross[j] - 3 * q * squared[j]))
 
@@ -216,7 +217,7 @@ def ksd_loops(x, s, xt, st, c):
         buffers = np.empty((4, n), x.dtype)
         row = buffers[3]
         stein_row(x, s, xt, st, c, i, i, buffers[0], buffers[1], buffers[2], row)
-        total += 2 * row[i:].sum() - row[i]
+        total += 2 * row[: n - i].sum() - row[0]
     return total / n**2
 
 

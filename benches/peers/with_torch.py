@@ -117,7 +117,7 @@ def grad(data):
 
 def chains(data):
     start, theta, w, _ = tensors(data)
-    h, root = data.step, float(np.sqrt(2 * data.step))
+    h, root = data.step, float(data.noise * np.sqrt(2 * data.step))
 
     def potential(x):
         return energies(x, theta, w).sum() + (x * x).sum() / 2
@@ -169,14 +169,19 @@ def update(data):
         return [x + h * s + root * torch.randn_like(x)]
 
     fast = compiled(lambda x, s: x + h * s + root * torch.randn_like(x))
-    out = torch.empty_like(x)
+    moved, noise = x.clone(), torch.empty_like(x[:16])
 
     def blocked():
         for rows in blocks(data.n, 16):
-            out[rows].normal_().mul_(root).add_(x[rows]).add_(s[rows], alpha=h)
-        return [out]
+            block = moved[rows]
+            block.add_(s[rows], alpha=h).add_(noise[: len(block)].normal_(), alpha=root)
+        return [moved]
 
-    return {"as written": written, "as written, compiled": lambda: [fast(x, s)], "blocked": blocked}
+    return {
+        "as written": written,
+        "as written, compiled": lambda: [fast(x, s)],
+        "blocked, in place": blocked,
+    }
 
 
 def stein(x, s, a, b, c):

@@ -32,7 +32,7 @@ pub fn levels() -> impl Iterator<Item = Isa> {
 pub fn run(tasks: impl FnOnce(bool) -> Vec<Task>) {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    let small = has("--test");
+    let small = has("--test") || !has("--bench");
     let tasks = tasks(small);
     if has("--table") || small {
         let filters: Vec<String> =

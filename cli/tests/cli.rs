@@ -574,6 +574,16 @@ fn what_is_read_is_not_replaced() {
     let input = ["--model", "m.safetensors", "--data", "x.npy", "--out", "m.safetensors"];
     refuse(dir, &[&["grad"], &input[..]].concat(), "--out m.safetensors: would replace");
     assert!(fs::read(dir.join("x.npy")).unwrap() == read);
+    // What comes beside the result.
+    fs::write(dir.join("history.csv"), "1,2\n3,5\n4,1\n").unwrap();
+    let read = fs::read(dir.join("history.csv")).unwrap();
+    let input = ["--data", "history.csv", "--scores", "history.csv", "--kernel", "linear"];
+    let thin = ["thin", "--points", "2", "--out", "i.npy", "--csv", "history.csv"];
+    refuse(dir, &[&thin[..], &input].concat(), "--csv history.csv: would replace");
+    let train = ["train", "--data", "history.csv", "--out", ".", "--iterations", "1"];
+    refuse(dir, &train, "--out ./history.csv: would replace");
+    assert!(fs::read(dir.join("history.csv")).unwrap() == read);
+    assert!(!dir.join("i.npy").exists() && !dir.join("model.safetensors").exists());
     // Chains that go on where they were are another matter.
     let draw = ["sample", "--model", "plain.safetensors", "--steps", "2", "--no-plots"];
     succeed(dir, &[&draw[..], &["--init", "x.npy", "--out", "x.npy"]].concat());

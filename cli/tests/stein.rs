@@ -440,6 +440,7 @@ fn bad_input_is_refused() {
     (0..D).for_each(|k| slanted[5 * D + k] += 0.5 * ball[5 * D + k]);
     write("slanted.npy", [N, D], &slanted);
     let all = ["gram --out o.npy", "ksd", "thin --points 2 --out o.npy"];
+    fs::create_dir_all(dir.path().join("taken/points.svg")).unwrap();
     for (input, want) in [
         (
             "--data one.npy --scores one.npy",
@@ -447,7 +448,7 @@ fn bad_input_is_refused() {
         ),
         (
             "--data equal.npy --scores s.npy",
-            "--bandwidth median: median distance of the points must be positive, got 0",
+            "--bandwidth median: median distance of the points must be positive and finite, got 0",
         ),
         ("--data nan.npy --scores s.npy", "nan.npy: NaN in the points at row 1, column 1"),
         (
@@ -526,7 +527,7 @@ fn bad_input_is_refused() {
         ),
         (
             "--data x.npy --scores s.npy --bandwidth 1e200",
-            "--bandwidth: bandwidth must be positive, with a finite square, got 1e200",
+            "--bandwidth: bandwidth must be a number whose square is within the range of numbers, got 1e200",
         ),
         (
             "--data ball.npy --scores slanted.npy --domain sphere",
@@ -564,6 +565,10 @@ fn bad_input_is_refused() {
         (
             "ksd --statistic w",
             "invalid value 'w' for '--statistic <NAME>' [possible values: u, v] (see --help)",
+        ),
+        (
+            "thin --points 2 --out o.npy --plots taken",
+            "--plots taken/points.svg: there is a directory of this name",
         ),
         (
             "ksd --plots x.npy",

@@ -203,10 +203,11 @@ macro_rules! carried_entry {
 
 /// A block of a Gram matrix.
 macro_rules! stein_entry {
-    ($name:literal, $base:expr, $inputs:ident) => {
-        stein_entry!($name, $base, $inputs, Quantity::Stein)
+    ($name:literal, $base:expr, $inputs:ident, $flops:literal) => {
+        stein_entry!($name, $base, $inputs, $flops, Quantity::Stein)
     };
-    ($name:literal, $base:expr, $inputs:ident, $quantity:expr) => {
+    // `$flops` for each pair and coordinate.
+    ($name:literal, $base:expr, $inputs:ident, $flops:literal, $quantity:expr) => {
         Entry {
             name: $name,
             inputs: $inputs,
@@ -224,7 +225,7 @@ macro_rules! stein_entry {
                 write_stein_reference(kernel, Call { shape, ..call });
             },
             roundings: |_| Vec::new(),
-            flops: |shape| 8 * product(shape),
+            flops: |shape| $flops * product(shape),
             bytes: |shape| bytes::<T>($inputs(shape), vec![stein_output(shape)]),
         }
     };
@@ -606,19 +607,20 @@ pub fn entries<T: Real>() -> Vec<Entry<T>> {
         chain_entry!("chain.hmc", Kind::Hmc),
         chain_entry!("chain.hmc_sphere", Kind::HmcSphere),
         chain_entry!("chain.baoab", Kind::Baoab),
-        stein_entry!("stein.imq", imq(-0.5), stein_inputs),
-        stein_entry!("stein.imq_power", imq(-0.3), stein_inputs),
+        stein_entry!("stein.imq", imq(-0.5), stein_inputs, 8),
+        stein_entry!("stein.imq_power", imq(-0.3), stein_inputs, 8),
         stein_entry!(
             "stein.rbf",
             Base::Radial(Radial::Rbf { precision: T::from_f64(0.75) }),
-            stein_inputs
+            stein_inputs,
+            8
         ),
-        stein_entry!("stein.linear", Base::Linear, stein_inputs),
-        stein_entry!("stein.arc_cosine", Base::ArcCosine, stein_inputs),
-        stein_entry!("stein.metric", imq(-0.5), metric_inputs),
-        stein_entry!("stein.value", imq(-0.5), stein_inputs, Quantity::Value),
-        stein_entry!("stein.slope", imq(-0.5), stein_inputs, Quantity::Slope),
-        stein_entry!("stein.slope_cosine", imq(-0.5), stein_inputs, Quantity::SlopeCosine),
+        stein_entry!("stein.linear", Base::Linear, stein_inputs, 4),
+        stein_entry!("stein.arc_cosine", Base::ArcCosine, stein_inputs, 9),
+        stein_entry!("stein.metric", imq(-0.5), metric_inputs, 11),
+        stein_entry!("stein.value", imq(-0.5), stein_inputs, 3, Quantity::Value),
+        stein_entry!("stein.slope", imq(-0.5), stein_inputs, 3, Quantity::Slope),
+        stein_entry!("stein.slope_cosine", imq(-0.5), stein_inputs, 3, Quantity::SlopeCosine),
         Entry {
             name: "stein.sums",
             inputs: stein_inputs,
@@ -1305,7 +1307,8 @@ fn value_roundings(shape: Shape, count: usize) -> usize {
 }
 
 fn product(shape: Shape) -> u64 {
-    (shape.n * shape.m * shape.d) as u64
+    // Of more than 32 bits, also where addresses have no more.
+    shape.n as u64 * shape.m as u64 * shape.d as u64
 }
 
 fn bytes<T>(inputs: Vec<Array>, outputs: Vec<Array>) -> u64 {

@@ -8,7 +8,7 @@ use crate::{
 };
 use gibbsite_kernels::{
     ShapeError,
-    stein::{self, Block, Kernel, Points, Signs, TILE},
+    stein::{self, Base, Block, Kernel, Points, Signs, TILE},
 };
 use std::ops::Range;
 
@@ -75,7 +75,8 @@ impl<T: Real> Gram<T> {
     /// # Errors
     /// If shapes differ, there are no points or dimensions, or a value is not finite; for a kernel on the sphere, if there are fewer than two
     /// dimensions, a point is off the sphere or a score not tangential; if the kernel's constants leave the range of the type; if its metric is
-    /// of another size, not positive definite, or so large that rounding moves points by more than 1/1024 of the bandwidth; for the arc-cosine kernel in R^d, if the square of a point's norm underflows or overflows.
+    /// of another size, not positive definite, or so large that rounding moves points by more than 1/1024 of the bandwidth; for the arc-cosine kernel in R^d, if the square of a point's norm underflows or overflows; for kernels with a
+    /// part that is a function of the distance, if all values would have lost digits to underflow.
     pub fn new(kernel: &SteinKernel, x: Rows<'_, T>, score: Rows<'_, T>) -> Result<Self> {
         let gram = Self::of_scores(kernel, x, score)?;
         if kernel.domain() == Domain::Sphere {
@@ -98,7 +99,25 @@ impl<T: Real> Gram<T> {
         }
         let (points, kernel) = (kernel.points(x, score)?, kernel.of_type()?);
         let fingerprint = Some(fingerprint(x, score));
-        Ok(Self { kernel, points, fingerprint, isa: Isa::best() })
+        let gram = Self { kernel, points, fingerprint, isa: Isa::best() };
+        gram.check_digits(kernel)?;
+        Ok(gram)
+    }
+
+    /// Whether the largest values of a kernel at these points have all their digits, and those a good deal smaller: bandwidths of
+    /// large points may have powers below all numbers.
+    pub(super) fn check_digits(&self, kernel: Kernel<T>) -> Result<()> {
+        let radial = matches!(kernel.base, Base::Radial(_) | Base::RadialLinear(_));
+        let epsilon = <T as gibbsite_kernels::Real>::EPSILON.to_f64();
+        let least = T::MIN_POSITIVE.to_f64() / epsilon.sqrt();
+        let largest = |values: &[T]| values.iter().fold(0.0, |most: f64, u| most.max(u.to_f64()));
+        let diagonal = self.diagonal_of(kernel);
+        // A NaN shows in what is made of the values.
+        if radial && diagonal.iter().all(|u| u.to_f64().abs() < least) {
+            let expected = "large enough for its digits (scale points and scores, or take a smaller bandwidth)";
+            return Err(Error::parameter("Stein kernel", expected, largest(&diagonal)));
+        }
+        Ok(())
     }
 
     /// On another instruction set; the results are the same.
@@ -323,14 +342,19 @@ impl<T: Real> Gram<T> {
         totals
     }
 
-    /// `Σ_ij W_bi W_bj u(x_i, x_j)` for each draw b of the signs W; for one kernel after the other, at these points.
+    /// `Σ_(i≠j) W_bi W_bj u(x_i, x_j)` for each draw b of the signs W; for one kernel after the other, at these points.
     pub(super) fn signed_sums(
         &self,
         kernels: &[Kernel<T>],
         signs: &Signs,
         progress: Progress<'_>,
     ) -> Result<Vec<f64>> {
-        let mut totals = try_zeros("number of bootstrap draws", signs.draws(), kernels.len())?;
+        let too_many = |_| Error::Memory {
+            what: "number of bootstrap draws",
+            // Without the statistic itself.
+            got: signs.draws() - 1,
+        };
+        let mut totals = try_zeros("", signs.draws(), kernels.len()).map_err(too_many)?;
         let len = totals.len();
         let work = |item: &Item, scratch: &mut _| {
             let mut sums = vec![0.0; len];

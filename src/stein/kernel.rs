@@ -132,6 +132,17 @@ impl SteinKernel {
             && self.metric == other.metric
     }
 
+    /// h or c of a part that is a function of the distance, else 1.
+    pub(super) fn bandwidth(&self) -> f64 {
+        match self.base {
+            Base::Radial(part) | Base::RadialLinear(part) => match part {
+                Radial::Rbf { precision } => precision.sqrt().recip(),
+                Radial::Imq { offset, .. } => offset.sqrt(),
+            },
+            Base::Linear | Base::ArcCosine => 1.0,
+        }
+    }
+
     /// The kernel in the points' type.
     pub(super) fn of_type<T: Real>(&self) -> Result<Kernel<T>> {
         // Errors tell what the user gave, of which the value may be a power.
@@ -144,11 +155,10 @@ impl SteinKernel {
         let radial = |radial: Radial<f64>| -> Result<_> {
             Ok(match radial {
                 Radial::Rbf { precision } => {
-                    let given = precision.sqrt().recip();
-                    Radial::Rbf { precision: number("bandwidth", precision, given)? }
+                    Radial::Rbf { precision: number("bandwidth", precision, self.bandwidth())? }
                 }
                 Radial::Imq { offset, exponent } => Radial::Imq {
-                    offset: number("bandwidth", offset, offset.sqrt())?,
+                    offset: number("bandwidth", offset, self.bandwidth())?,
                     exponent: number("exponent", exponent, exponent)?,
                 },
             })
@@ -212,14 +222,9 @@ impl SteinKernel {
         };
         let parts = [map(&white, x, &mean), map(&white, score, &zero), map(metric, x, &mean)];
         let [white, white_score, precise] = &parts;
-        let h = match self.base {
-            Base::Radial(Radial::Rbf { precision }) => precision.sqrt().recip(),
-            Base::Radial(Radial::Imq { offset, .. }) => offset.sqrt(),
-            _ => unreachable!("no metric for others"),
-        };
         let furthest = white
             .chunks_exact(d)
-            .map(|x| x.iter().map(|x| x.to_f64().powi(2)).sum::<f64>().sqrt() / h)
+            .map(|x| x.iter().map(|x| x.to_f64().powi(2)).sum::<f64>().sqrt() / self.bandwidth())
             .fold(0.0, f64::max);
         if !(furthest * <T as gibbsite_kernels::Real>::EPSILON.to_f64() <= COARSEST) {
             let what = "distance of a point from the mean in the metric, in bandwidths";
@@ -235,9 +240,13 @@ impl SteinKernel {
 /// The square of a bandwidth.
 fn bandwidth(h: f64) -> Result<f64> {
     let square = h * h;
-    match h > 0.0 && square > 0.0 && square.is_finite() {
+    match h > 0.0 && square.is_normal() && square.recip().is_normal() {
         true => Ok(square),
-        false => Err(Error::parameter("bandwidth", "positive, with a finite square", h)),
+        false => Err(Error::parameter(
+            "bandwidth",
+            "a number whose square is within the range of numbers",
+            h,
+        )),
     }
 }
 
@@ -280,6 +289,9 @@ pub fn median_distance<T: Real>(x: Rows<'_, T>) -> Result<f64> {
     };
     match median > 0.0 && median.is_finite() {
         true => Ok(median),
-        false => Err(Error::parameter("median distance of the points", "positive", median)),
+        false => {
+            let expected = "positive and finite";
+            Err(Error::parameter("median distance of the points", expected, median))
+        }
     }
 }

@@ -317,7 +317,7 @@ impl WildBootstrap {
             return Err(Error::parameter("probability of a change of sign", expected, self.flip));
         }
         let signs = self.draws.checked_add(1).and_then(|draws| Signs::try_positive(n, draws));
-        let too_many = || Error::Memory { what: "bootstrap draws", got: self.draws };
+        let too_many = || Error::Memory { what: "number of bootstrap draws", got: self.draws };
         let mut signs = signs.ok_or_else(too_many)?;
         let mut bits = Stream::new(self.seed, SIGN_STREAM);
         for i in 0..n {
@@ -401,13 +401,14 @@ impl<T: Real> Gram<T> {
         let sums = self.signed_sums(kernels, &signs, progress)?;
         let test = |(&kernel, sums): (&Kernel<T>, &[f64])| {
             let diagonal: f64 = match statistic {
-                Statistic::V => 0.0,
-                Statistic::U => self.diagonal_of(kernel).iter().map(|u| u.to_f64()).sum(),
+                Statistic::V => self.diagonal_of(kernel).iter().map(|u| u.to_f64()).sum(),
+                Statistic::U => 0.0,
             };
-            let of_sum = |sum: &f64| finite((sum - diagonal) / pairs(statistic, n));
+            let of_sum = |sum: &f64| finite((sum + diagonal) / pairs(statistic, n));
             let mut draws = sums.iter().map(of_sum).collect::<Result<Vec<f64>>>()?;
             let squared = draws.remove(0);
-            let reached = draws.iter().filter(|&&draw| draw >= squared).count();
+            // The diagonal, the same for all, may hide how they differ.
+            let reached = sums[1..].iter().filter(|&&draw| draw >= sums[0]).count();
             let p_value = (1 + reached) as f64 / (1 + draws.len()) as f64;
             Ok(KsdTest { squared, statistic, p_value, draws })
         };
@@ -462,9 +463,12 @@ pub fn ksd_aggregated_test<T: Real>(
     let mut tests = Vec::with_capacity(kernels.len());
     // The same signs for all kernels: their draws belong together.
     for kernels in kernels.chunk_by(SteinKernel::shares_points) {
-        let gram = Gram::new(&kernels[0], x, score)?;
+        // Points that do for the smallest bandwidth do for all.
+        let smallest = kernels.iter().min_by(|a, b| a.bandwidth().total_cmp(&b.bandwidth()));
+        let gram = Gram::new(smallest.expect("no chunk is empty"), x, score)?;
         let kernels: Vec<Kernel<T>> =
             kernels.iter().map(SteinKernel::of_type).collect::<Result<_>>()?;
+        kernels.iter().try_for_each(|&kernel| gram.check_digits(kernel))?;
         tests.extend(gram.tests(&kernels, Statistic::U, bootstrap, &mut |_| {})?);
     }
     // The statistic itself is one of the draws under the null hypothesis.

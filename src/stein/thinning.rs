@@ -46,7 +46,7 @@ impl<T: Real> Gram<T> {
     /// See [`stein_thin`]; with regularisation, its terms are added to what is made small.
     ///
     /// # Errors
-    /// If `count` is 0, lengths do not fit, values are not finite or overflow, or a Laplacian or the weight is negative.
+    /// If `count` is 0 or more than memory holds, lengths do not fit, values are not finite or overflow, or a Laplacian or the weight is negative.
     pub fn thin(
         &self,
         count: usize,
@@ -83,6 +83,9 @@ impl<T: Real> Gram<T> {
         }
         let mut row = vec![T::ZERO; n];
         let mut thinned = Thinned { indices: Vec::new(), ksd: Vec::new() };
+        let too_many = |_| Error::Memory { what: "number of points to pick", got: count };
+        thinned.indices.try_reserve_exact(count).map_err(too_many)?;
+        thinned.ksd.try_reserve_exact(count).map_err(too_many)?;
         // Σ of the picked block of the matrix, and for each point its sum with those picked.
         let (mut total, mut with_picked) = (0.0, vec![0.0; n]);
         for step in 1..=count {

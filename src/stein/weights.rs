@@ -1,7 +1,10 @@
 //! Weighted points and means: small dense problems with the Gram matrix.
 
 use super::Gram;
-use crate::{Error, Real, Result, data::check_finite_slice};
+use crate::{
+    Error, Real, Result,
+    data::{self, check_finite_slice},
+};
 use faer::{
     Mat, Side,
     linalg::solvers::{Llt, Solve},
@@ -76,6 +79,8 @@ impl<T: Real> Gram<T> {
             momentum = faster;
         }
         let (ksd, gap) = (product(&w, &of_w).max(0.0).sqrt(), gap(&w, &of_w));
+        let expected = "finite (points or scores are too large)";
+        let gap = data::finite("gap of the weights", expected, gap)?;
         Ok(SteinWeights { weights: w, ksd, gap })
     }
 

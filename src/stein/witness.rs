@@ -3,7 +3,7 @@
 use super::{Gram, Statistic, SteinKernel, median_distance};
 use crate::{
     Domain, Energy, Error, Real, Result, Rows, RowsMut,
-    data::{check_finite, check_on_sphere, check_shape, dot},
+    data::{check_finite, check_on_sphere, check_shape, dot, try_zeros},
     parallel,
 };
 use gibbsite_kernels::{
@@ -56,7 +56,7 @@ impl<T: Real> Gram<T> {
         if linear {
             // Σ_j a_j (1 + x_j·y).
             let mut sum = vec![T::ZERO; d];
-            let mut outer = vec![T::ZERO; d * d];
+            let mut outer = try_zeros("dimension", d, d)?;
             for (a, x) in drift.iter().zip(x.iter()) {
                 for k in 0..d {
                     sum[k] += a[k];
@@ -350,6 +350,10 @@ impl Svgd {
                 squares = fresh.collect();
             } else {
                 squares.iter_mut().zip(fresh).for_each(|(s, g)| *s = KEEP * *s + (1.0 - KEEP) * g);
+            }
+            if let Some(square) = squares.iter().find(|square| !square.is_finite()) {
+                let expected = "finite (scores are too large)";
+                return Err(Error::parameter("squared direction", expected, square));
             }
             for i in 0..n {
                 let direction = direction[i * d..].iter().zip(&squares[i * d..]);

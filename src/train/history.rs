@@ -46,7 +46,7 @@ impl Checkpoint {
         let iterations = self.counts("history.iteration", len)?;
         let mut rows = vec![[0.0; COLUMNS.len()]; len];
         for (k, name) in COLUMNS.iter().enumerate() {
-            let column = self.reals::<f64>(name, len)?;
+            let column = self.reals_of_any_kind::<f64>(name, len)?;
             rows.iter_mut().zip(column).for_each(|(row, value)| row[k] = value);
         }
         Ok(iterations.iter().zip(rows).map(|(&i, row)| record(i as usize, row)).collect())

@@ -3,6 +3,7 @@
 use super::{Checkpoint, Optimiser, TrainOptions};
 use crate::{
     Domain, Energy, Error, ParamGrad, Real, ReluEnergy, Result, Rows, RowsMut,
+    data::{try_changed, try_zeros},
     normaliser::{self, Base, LogZ, Method},
     sampler::{Chains, IndependenceMetropolis, Sampler, Start},
 };
@@ -188,9 +189,11 @@ impl<T: Real> Gradient<T> {
                 return Err(Error::parameter("negative phase", expected, "jarzynski"));
             }
         };
+        let mut weights = try_zeros("number of points", data, 1)?;
+        weights.fill(T::from_f64(1.0 / data as f64));
         Ok(Self {
-            x: train.to_vec(),
-            weights: vec![T::from_f64(1.0 / data as f64); data],
+            x: try_changed("number of points", Rows::new(train, data, d)?, |x| x)?,
+            weights,
             data,
             negative,
             grad: model.zero_grad(),
@@ -353,7 +356,7 @@ impl<T: Real> Jarzynski<T> {
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         self.chains.restore(checkpoint)?;
         let n = self.log_weights.len();
-        self.log_weights = checkpoint.reals("jarzynski.log_weights", n)?;
+        self.log_weights = checkpoint.reals_of_any_kind("jarzynski.log_weights", n)?;
         // Before the first move there is nothing to weigh.
         let moved = checkpoint.reals.get("jarzynski.alpha").is_some_and(|alpha| !alpha.is_empty());
         let d = self.chains.states().cols();

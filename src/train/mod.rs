@@ -18,7 +18,7 @@ pub use options::{Estimator, Regime, TrainOptions};
 
 use crate::{
     Domain, Error, Real, ReluEnergy, Result, Rows,
-    data::{check_finite, check_on_sphere, check_sphere, dot, try_zeros},
+    data::{check_finite, check_on_sphere, check_sphere, dot, finite, try_changed, try_zeros},
     monitor,
     normaliser::{self, LogZ},
     random::Stream,
@@ -130,8 +130,8 @@ impl<T: Real> Training<T> {
             Domain::Sphere => T::ONE,
             Domain::Euclidean => T::from_f64(base_scale(train, options)? * (d as f64).sqrt()),
         };
-        let scaled = |x: Rows<'_, T>| -> Vec<T> { x.iter().flatten().map(|&x| x / unit).collect() };
-        let (train, validation) = (scaled(train), scaled(validation));
+        let scaled = |x| try_changed("number of points", x, |x| x / unit);
+        let (train, validation) = (scaled(train)?, scaled(validation)?);
         let model = initial_model(d, options)?;
         let points = Rows::new(&train, train.len() / d, d)?;
         // Units in which data and parameters can be told.
@@ -521,7 +521,7 @@ fn in_units_of<T: Real>(model: &ReluEnergy<T>, unit: T) -> Result<ReluEnergy<T>>
 /// log Z that is too small, as annealing's are on average, makes it too small as well.
 ///
 /// # Errors
-/// If the shapes do not fit, there are no rows, or one is not finite or not in the model's domain.
+/// If the shapes do not fit, there are no rows, one is not finite or not in the model's domain, or energies overflow.
 pub fn cross_entropy<T: Real>(
     model: &ReluEnergy<T>,
     x: Rows<'_, T>,
@@ -531,7 +531,8 @@ pub fn cross_entropy<T: Real>(
     let mut energy = vec![T::ZERO; x.rows()];
     model.energy(x, &mut energy)?;
     let mean = energy.iter().map(|f| f.to_f64()).sum::<f64>() / x.rows() as f64;
-    Ok(model.beta().to_f64() * mean + log_z.value)
+    let expected = "finite (points or parameters are too large)";
+    finite("cross-entropy", expected, model.beta().to_f64() * mean + log_z.value)
 }
 
 /// Estimates log Z of one iterate after the other with the same random numbers, so that iterates are compared

@@ -1,5 +1,5 @@
 //! Energies, scores and parameter gradients the plain way: one matrix product by faer into an n×m array of
-//! preactivations, a loop over it, and a second matrix product.
+//! preactivations, a loop over it, and a second matrix product. All of it on the best instruction set, as faer chooses it.
 
 use faer::{
     Accum, MatMut, MatRef, Par,
@@ -59,31 +59,35 @@ impl<T: Real + RealField> Unfused<T> {
     fn energy(&mut self, x: &[T], theta: &[T], w: &[T], energy: &mut [T]) {
         self.preactivations(x, theta);
         let m = T::from_f64(self.shape.m as f64);
-        for (energy, z) in energy.iter_mut().zip(self.z.chunks_exact(self.shape.m)) {
-            // Several sums at a time, which the compiler puts into lanes.
-            let mut sums = [T::ZERO; 16];
-            let (z, z_rest) = z.as_chunks::<16>();
-            let (w, w_rest) = w.as_chunks::<16>();
-            for (z, w) in z.iter().zip(w) {
-                for lane in 0..16 {
-                    sums[lane] += w[lane] * positive(z[lane]);
+        wide(|| {
+            for (energy, z) in energy.iter_mut().zip(self.z.chunks_exact(self.shape.m)) {
+                // Several sums at a time, which the compiler puts into lanes.
+                let mut sums = [T::ZERO; 16];
+                let (z, z_rest) = z.as_chunks::<16>();
+                let (w, w_rest) = w.as_chunks::<16>();
+                for (z, w) in z.iter().zip(w) {
+                    for lane in 0..16 {
+                        sums[lane] += w[lane] * positive(z[lane]);
+                    }
                 }
+                for ((sum, &z), &w) in sums.iter_mut().zip(z_rest).zip(w_rest) {
+                    *sum += w * positive(z);
+                }
+                *energy = sums.into_iter().fold(T::ZERO, |total, sum| total + sum) / m;
             }
-            for ((sum, &z), &w) in sums.iter_mut().zip(z_rest).zip(w_rest) {
-                *sum += w * positive(z);
-            }
-            *energy = sums.into_iter().fold(T::ZERO, |total, sum| total + sum) / m;
-        }
+        });
     }
 
     fn score(&mut self, x: &[T], theta: &[T], w: &[T], score: &mut [T]) {
         self.preactivations(x, theta);
         let Shape { n, d, m, .. } = self.shape;
-        for z in self.z.chunks_exact_mut(m) {
-            for (z, &w) in z.iter_mut().zip(w) {
-                *z = if *z > T::ZERO { w } else { T::ZERO };
+        wide(|| {
+            for z in self.z.chunks_exact_mut(m) {
+                for (z, &w) in z.iter_mut().zip(w) {
+                    *z = if *z > T::ZERO { w } else { T::ZERO };
+                }
             }
-        }
+        });
         let theta = MatRef::from_row_major_slice(theta, m, d);
         let gates = MatRef::from_column_major_slice(&self.z, m, n);
         let score = MatMut::from_column_major_slice_mut(score, d, n);
@@ -95,12 +99,14 @@ impl<T: Real + RealField> Unfused<T> {
         self.preactivations(x, theta);
         let Shape { n, d, m, .. } = self.shape;
         value.fill(T::ZERO);
-        for z in self.z.chunks_exact_mut(m) {
-            for (z, value) in z.iter_mut().zip(value.iter_mut()) {
-                *value += positive(*z);
-                *z = if *z > T::ZERO { T::ONE } else { T::ZERO };
+        wide(|| {
+            for z in self.z.chunks_exact_mut(m) {
+                for (z, value) in z.iter_mut().zip(value.iter_mut()) {
+                    *value += positive(*z);
+                    *z = if *z > T::ZERO { T::ONE } else { T::ZERO };
+                }
             }
-        }
+        });
         let x = MatRef::from_row_major_slice(x, n, d);
         let gates = MatRef::from_column_major_slice(&self.z, m, n);
         let gradient = MatMut::from_column_major_slice_mut(gradient, d, m);
@@ -108,6 +114,12 @@ impl<T: Real + RealField> Unfused<T> {
     }
 }
 
+/// With the instructions that the CPU has, like the products.
+fn wide(work: impl FnOnce()) {
+    pulp::Arch::new().dispatch(work);
+}
+
+#[inline(always)]
 fn positive<T: Real>(z: T) -> T {
     if z > T::ZERO { z } else { T::ZERO }
 }

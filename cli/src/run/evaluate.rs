@@ -51,8 +51,11 @@ pub fn grad<T: Number>(args: &GradArgs, context: Context) -> Result<()> {
     }
     warn_off_sphere(&model, &data, &args.input, context, &mut warnings);
     let nan = |x: &T| (*x).into().is_nan();
-    if let Some(i) = data.data.iter().position(nan) {
-        let (file, row) = (shown(&args.input.data), i / data.cols);
+    let in_data = data.data.iter().position(nan).map(|i| (&args.input.data, i / data.cols));
+    let in_weights = weights.as_deref().and_then(|weights| weights.iter().position(nan));
+    let in_weights = args.weights.as_ref().zip(in_weights);
+    for (file, row) in in_data.into_iter().chain(in_weights) {
+        let file = shown(file);
         let text =
             format!("{file}: NaN in row {row}, and so in every gradient, which is a sum over rows");
         context.voice.warn(&mut warnings, text);

@@ -228,18 +228,29 @@ fn in_directory<R>(flag: &str, directory: &Path, work: impl FnOnce() -> Result<R
 /// Checks the name of the file of `--out`, which must not be one that is read: a slip would cost data.
 fn check_out(out: &Path, extension: &str, inputs: &[&Path]) -> Result<()> {
     check_file("--out", out, extension)?;
+    check_spared("--out", out, inputs)
+}
+
+/// Checks that a file that is written is none of those that are read.
+fn check_spared(flag: &str, out: &Path, inputs: &[&Path]) -> Result<()> {
     if let Ok(file) = fs::canonicalize(out)
         && inputs.iter().any(|input| fs::canonicalize(input).is_ok_and(|input| input == file))
     {
         let out = shown(out);
-        return Err(Error::Usage(format!("--out {out}: would replace what is read from there")));
+        return Err(Error::Usage(format!("{flag} {out}: would replace what is read from there")));
     }
     Ok(())
 }
 
 /// Checks the name of a file to be written.
 fn check_file(flag: &str, out: &Path, extension: &str) -> Result<()> {
-    if out.extension().is_none_or(|found| found != extension) || out.is_dir() {
+    if out.is_dir() {
+        return Err(Error::Usage(format!(
+            "{flag} {}: there is a directory of this name",
+            shown(out)
+        )));
+    }
+    if out.extension().is_none_or(|found| found != extension) {
         return Err(Error::Usage(format!(
             "{flag} {}: expected the name of a file that ends in .{extension}",
             shown(out)

@@ -231,7 +231,8 @@ fn about(args: &SampleArgs, error: gibbsite::Error) -> Error {
         }
         gibbsite::Error::Parameter { what: "step", .. } => Error::about("--step", error),
         gibbsite::Error::Parameter { what: "friction times step", .. } => {
-            Error::about("--friction", error)
+            let flag = if args.step.is_some() { "--step" } else { "--friction" };
+            Error::about(flag, error)
         }
         gibbsite::Error::Memory { .. } => Error::about("--chains", error),
         gibbsite::Error::Parameter { what: "dimension", .. } => Error::about("--model", error),

@@ -513,8 +513,9 @@ impl fmt::Debug for Signs {
     }
 }
 
-/// Sums with signs: `out[b] += Σ_ij W_bi W_bj u(x_i, y_j)`, where rows and columns take their signs by their numbers among
-/// their points; for one kernel after the other, from the same sums over coordinates.
+/// Sums with signs: `out[b] += Σ_(i≠j) W_bi W_bj u(x_i, y_j)`, where rows and columns take their signs by their numbers among
+/// their points; for one kernel after the other, from the same sums over coordinates. Pairs of the same number, which no sign
+/// changes, are left out: they can be larger than all others by more digits than there are.
 ///
 /// # Panics
 /// As [`write()`], or if there is no kernel, kernels do not have their sums in common (in R^d those with a linear part and those

@@ -28,7 +28,7 @@ fn number<T: Real>(x: f64) -> T {
     T::from_f64(x)
 }
 
-/// φ, -2φ' and 4φ'', derivatives by t.
+/// φ, -2φ' and -2φ''/φ', derivatives by t: φ'' itself may be below all numbers where what it is multiplied with is large.
 fn radial<T: Real>(radial: Radial<T>, t: T) -> [T; 3] {
     let (phi, first, second) = match radial {
         Radial::Rbf { precision } => {
@@ -46,8 +46,7 @@ fn radial<T: Real>(radial: Radial<T>, t: T) -> [T; 3] {
             (phi, first * inverse, second * inverse)
         }
     };
-    let first = phi * first;
-    [phi, first, first * second]
+    [phi, phi * first, second]
 }
 
 /// u(x, y), or another quantity; `trace` is tr Λ, which is d without a metric.
@@ -75,7 +74,8 @@ pub fn value<T: Real>(kernel: Kernel<T>, trace: T, x: Point<'_, T>, y: Point<'_,
         Space::Flat => {
             let mut u = T::ZERO;
             if part.is_some() {
-                u = phi.mul_add(scores, first.mul_add(trace + cross, -(second * precise)));
+                u = phi
+                    .mul_add(scores, first.mul_add(trace + cross, -(second * (first * precise))));
             }
             if linear {
                 let own = dot(x.white_score, x.x) + dot(y.white_score, y.x);
@@ -93,8 +93,8 @@ pub fn value<T: Real>(kernel: Kernel<T>, trace: T, x: Point<'_, T>, y: Point<'_,
                     let scale = number::<T>(0.5 * FRAC_1_PI) / trace;
                     (scale * rest.mul_add(c, sin), scale * rest, scale * (c * sin))
                 }
-                _ if linear => (phi + (T::ONE + c), first + T::ONE, second * (c * w)),
-                _ => (phi, first, second * (c * w)),
+                _ if linear => (phi + (T::ONE + c), first + T::ONE, second * (first * (c * w))),
+                _ => (phi, first, second * (first * (c * w))),
             };
             match kernel.quantity {
                 Quantity::Stein => {}
@@ -174,7 +174,7 @@ pub fn product<T: Real>(tile: Rows<'_, T>, v: Rows<'_, T>, mut out: RowsMut<'_, 
     }
 }
 
-/// Adds a tile's sums with signs; its first row and column are points number `rows` and `cols`.
+/// Adds a tile's sums with signs, without pairs of the same number; its first row and column are points number `rows` and `cols`.
 pub fn signed_sums<T: Real>(
     tile: Rows<'_, T>,
     (rows, cols): (usize, usize),
@@ -188,7 +188,7 @@ pub fn signed_sums<T: Real>(
     for (b, out) in out.iter_mut().enumerate() {
         let mut total = T::ZERO;
         for (i, row) in tile.iter().enumerate() {
-            let terms = row.iter().enumerate();
+            let terms = row.iter().enumerate().filter(|(j, _)| cols + j != rows + i);
             let sum = terms.fold(T::ZERO, |sum, (j, &u)| u.mul_add(sign(cols + j, b), sum));
             total = sign(rows + i, b).mul_add(sum, total);
         }

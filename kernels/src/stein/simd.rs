@@ -131,6 +131,15 @@ impl<T: Real> Work<'_, T> {
                     product(simd, tile, size.0, &v, (factor, products), out, i);
                 }
                 What::SignedSums { signs, out } => {
+                    let numbers: &mut [T] = bytemuck::cast_slice_mut(tile);
+                    for tile in numbers.chunks_exact_mut(TILE * TILE) {
+                        // Pairs of the same number; zeros change no sum.
+                        for i in 0..size.0 {
+                            if let Some(j) = (row + i).checked_sub(col).filter(|&j| j < size.1) {
+                                tile[i * TILE + j] = T::ZERO;
+                            }
+                        }
+                    }
                     let tiles = tile.chunks_exact(TILE * TILE / L::LANES);
                     for (tile, out) in tiles.zip(out.chunks_exact_mut(signs.draws().max(1))) {
                         signed_sums(simd, tile, (row, col), size, signs, (factor, products), out);
@@ -225,7 +234,7 @@ fn profile<T: Real, L: Lanes<T>>(simd: L, kernel: SteinKernel<T>, trace: T) -> P
     }
 }
 
-/// φ, -2φ' and 4φ'', derivatives by t.
+/// φ, -2φ' and -2φ''/φ', derivatives by t.
 #[inline(always)]
 fn radial<T: Real, L: Lanes<T>>(simd: L, shape: Shape<L::Vector>, t: L::Vector) -> [L::Vector; 3] {
     let (phi, first, second) = match shape {
@@ -240,8 +249,7 @@ fn radial<T: Real, L: Lanes<T>>(simd: L, shape: Shape<L::Vector>, t: L::Vector) 
             (phi, simd.mul(first, inverse), simd.mul(second, inverse))
         }
     };
-    let first = simd.mul(phi, first);
-    [phi, first, simd.mul(first, second)]
+    [phi, simd.mul(phi, first), second]
 }
 
 /// Sums over coordinates of one pair per lane, as [`Layout`] has them.
@@ -322,7 +330,7 @@ fn value<T: Real, L: Lanes<T>, const F: u8>(
             let mut u = zero;
             if profile.radial.is_some() {
                 let precise = if F == METRIC { fourth } else { t };
-                let last = negated(simd, simd.mul(second, precise));
+                let last = negated(simd, simd.mul(second, simd.mul(first, precise)));
                 let rest = simd.mul_add(first, simd.add(profile.trace, cross), last);
                 u = simd.mul_add(phi, scores, rest);
             }
@@ -335,7 +343,7 @@ fn value<T: Real, L: Lanes<T>, const F: u8>(
         Space::Sphere => {
             let c = simd.mul_add(number(simd, -0.5), t, one);
             let w = simd.mul(t, simd.mul_add(number(simd, -0.25), t, one));
-            let bend = simd.mul(second, simd.mul(c, w));
+            let bend = simd.mul(second, simd.mul(first, simd.mul(c, w)));
             let (phi, first, bend) = if profile.arc_cosine {
                 let [sin, rest] = angles(simd, t);
                 let scale = simd.div(number(simd, 0.5 * FRAC_1_PI), profile.trace);

@@ -16,6 +16,9 @@ use std::{fmt, path::Path, time::Instant};
 /// Draws below which a p-value is coarse.
 const FEW_DRAWS: usize = 100;
 
+/// What may be in the directory of `--plots`.
+const PLOTS: [&str; 2] = ["trace.svg", "null.svg"];
+
 pub fn ksd<T: Number>(args: &KsdArgs, context: Context) -> Result<()> {
     let start = Instant::now();
     let problem = Problem::<T>::new(&args.input, &args.kernel, context)?;
@@ -25,8 +28,9 @@ pub fn ksd<T: Number>(args: &KsdArgs, context: Context) -> Result<()> {
             problem.names.data
         )));
     }
-    let mut report =
-        with_plots(args.plots.as_deref(), |plots| estimate(args, &problem, context, start, plots))?;
+    let mut report = with_plots(args.plots.as_deref(), &PLOTS, |plots| {
+        estimate(args, &problem, context, start, plots)
+    })?;
     if let Some(draws @ ..FEW_DRAWS) = args.bootstrap {
         let text = format!(
             "{draws} draws make a coarse p-value, no smaller than {:.2}: take more --bootstrap",
@@ -74,7 +78,7 @@ fn estimate<T: Number>(
         let title = format!("KSD of the first points, {} kernel", kernel.name.name());
         let trace = trace_plot(title, "first points", &trace.map_err(about)?);
         let null = test.as_ref().map(|test| null_plot(test, kind).svg());
-        files = write_plots(directory, &[("trace.svg", Some(trace.svg())), ("null.svg", null)])?;
+        files = write_plots(directory, PLOTS.into_iter().zip([Some(trace.svg()), null]))?;
     }
     Ok(Report {
         statistic: ksd.squared,

@@ -8,7 +8,9 @@ pub use gram::gram;
 pub use ksd::ksd;
 pub use thin::thin;
 
-use super::{Context, check_dimension, in_directory, load_model, read_points, remove, rows};
+use super::{
+    Context, check_dimension, check_file, in_directory, load_model, read_points, remove, rows,
+};
 use crate::{
     Number,
     args::{Bandwidth, KernelArgs, KernelName, SteinInput},
@@ -129,7 +131,7 @@ impl Names {
                 Error::about("--exponent", error)
             }
             gibbsite::Error::Parameter { what: "bootstrap draws", .. }
-            | gibbsite::Error::Memory { what: "bootstrap draws", .. } => {
+            | gibbsite::Error::Memory { what: "number of bootstrap draws", .. } => {
                 Error::about("--bootstrap", error)
             }
             gibbsite::Error::Parameter { what: "number of points", .. } => {
@@ -313,20 +315,27 @@ fn thinned_out(len: usize) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Calls `work` with the directory of `--plots`, which is made if it is missing.
+/// Calls `work` with the directory of `--plots`, which is made if it is missing, and takes plots of these names.
 fn with_plots<R>(
     directory: Option<&Path>,
+    names: &[&str],
     work: impl FnOnce(Option<&Path>) -> Result<R>,
 ) -> Result<R> {
     match directory {
         None => work(None),
-        Some(path) => in_directory("--plots", path, || work(directory)),
+        Some(path) => in_directory("--plots", path, || {
+            names.iter().try_for_each(|name| check_file("--plots", &path.join(name), "svg"))?;
+            work(directory)
+        }),
     }
 }
 
 /// Writes plots to a directory, and removes those that the command can write but did not draw this
 /// time; the files' names as they are shown.
-fn write_plots(directory: &Path, plots: &[(&str, Option<String>)]) -> Result<Vec<String>> {
+fn write_plots(
+    directory: &Path,
+    plots: impl IntoIterator<Item = (&'static str, Option<String>)>,
+) -> Result<Vec<String>> {
     let mut files = Vec::new();
     for (name, svg) in plots {
         let path = directory.join(name);

@@ -8,11 +8,14 @@ use crate::{
     io,
     plot::Scatter,
     report::{Facts, shown},
-    run::{Context, check_file, check_out, reserve},
+    run::{Context, check_file, check_out, check_spared, reserve},
 };
 use gibbsite::stein::Thinned;
 use serde::Serialize;
 use std::{collections::HashSet, fmt, path::Path, time::Instant};
+
+/// What may be in the directory of `--plots`.
+const PLOTS: [&str; 2] = ["thinning.svg", "points.svg"];
 
 pub fn thin<T: Number>(args: &ThinArgs, context: Context) -> Result<()> {
     let start = Instant::now();
@@ -20,10 +23,12 @@ pub fn thin<T: Number>(args: &ThinArgs, context: Context) -> Result<()> {
     check_out(&args.out, "npy", &inputs)?;
     if let Some(path) = &args.csv {
         check_file("--csv", path, "csv")?;
+        check_spared("--csv", path, &inputs)?;
     }
     let problem = Problem::<T>::new(&args.input, &args.kernel, context)?;
-    let report =
-        with_plots(args.plots.as_deref(), |plots| pick(args, &problem, context, start, plots))?;
+    let report = with_plots(args.plots.as_deref(), &PLOTS, |plots| {
+        pick(args, &problem, context, start, plots)
+    })?;
     let text = Text { report: &report, size: problem.size(), kernel: problem.kernel.to_string() };
     context.voice.result(&report, text)
 }
@@ -55,8 +60,8 @@ fn pick<T: Number>(
         let title = format!("KSD of the points picked first, {} kernel", kernel.name.name());
         let trace = trace_plot(title, "picked points", &thinned.ksd);
         let points = (problem.data.cols == 2).then(|| points_plot(problem, &thinned).svg());
-        let plots = [("thinning.svg", Some(trace.svg())), ("points.svg", points)];
-        files.extend(write_plots(directory, &plots)?);
+        let svgs = [Some(trace.svg()), points];
+        files.extend(write_plots(directory, PLOTS.into_iter().zip(svgs))?);
     }
     Ok(Report {
         points: indices.len(),

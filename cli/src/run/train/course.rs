@@ -54,10 +54,9 @@ impl<'a, T: Number> Course<'a, T> {
             None => Training::new(train, validation, options),
             Some(checkpoint) => Training::resume(train, validation, options, checkpoint),
         };
-        let training = training.map_err(|error| match (&error, checkpoint) {
+        let training = training.map_err(|error| match error {
             // Parameters: the data were looked at when they were read.
-            (gibbsite::Error::NonFinite { .. }, Some(_)) => Error::about("--resume", error),
-            (gibbsite::Error::NonFinite { .. }, None) => Error::about("--initial-variance", error),
+            gibbsite::Error::NonFinite { .. } => Error::about("--initial-variance", error),
             _ => about(args, &problem.name, error),
         })?;
         if let Some(last) = training.history().last()

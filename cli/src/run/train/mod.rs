@@ -4,7 +4,7 @@ mod course;
 mod problem;
 mod summary;
 
-use super::{Context, in_directory, remove, rows};
+use super::{Context, check_spared, in_directory, remove, rows};
 use crate::{
     Number,
     args::{CriticName, EstimatorName, Negative, Optimisation, OptimiserName, TrainArgs},
@@ -46,6 +46,10 @@ pub fn run<T: Number>(args: &TrainArgs, context: Context) -> Result<()> {
     let start = Instant::now();
     let voice = context.voice;
     let options = options(args, context)?;
+    if let Some(data) = &args.data {
+        let spared = |name| check_spared("--out", &args.out.join(name), &[data]);
+        summary::FILES.into_iter().try_for_each(spared)?;
+    }
     let problem = Problem::<T>::new(args, context.seed, voice)?;
     check_sizes(args, problem.train.cols)?;
     let checkpoint = match args.interruption.resume {
@@ -212,6 +216,8 @@ fn about(args: &TrainArgs, data: &str, error: gibbsite::Error) -> Error {
         }
         gibbsite::Error::Parameter { what: "number of points", .. } => "--statistic u",
         gibbsite::Error::Memory { what: "number of neurons", .. } => "--neurons",
+        gibbsite::Error::Memory { what: "number of points", .. } if args.data.is_none() => "--n",
+        gibbsite::Error::Memory { what: "number of points", .. } => data,
         // Only one of the two goes with --negative.
         gibbsite::Error::Memory { .. } if flags.bank_size.is_some() => "--bank-size",
         gibbsite::Error::Memory { .. } if flags.chains.is_some() => "--chains",
