@@ -191,6 +191,12 @@ fn energies_that_overflow_have_no_normaliser() {
     let model = model.with_base_scale(1.0).unwrap();
     let error = message(normaliser::importance_sampling(&model, 50, 0, 0));
     assert!(error.contains("log Z") && error.contains("NaN"), "{error}");
+    // Found by fuzzing: nor a cross-entropy.
+    let model = ReluEnergy::new(Rows::new(&[1.0], 1, 1).unwrap(), &[1.0]).unwrap();
+    let model = model.with_base_scale(1.0).unwrap();
+    let log_z = normaliser::importance_sampling(&model, 50, 0, 0).unwrap();
+    let error = message(cross_entropy(&model, Rows::new(&[1.7e308; 2], 2, 1).unwrap(), &log_z));
+    assert!(error.starts_with("cross-entropy must be finite"), "{error}");
 }
 
 #[test]

@@ -34,10 +34,12 @@ Examples:
   gibbsite bench relu.score                           speed of kernels against the machine's limits
   gibbsite info
 
-Tables are .npy (2-D, or 3-D with one chain or one draw; any real or integer type) or .csv (a first
-line of words is a header; one of numbers is a point, with a warning if it counts 0, 1, 2, ...),
-models .safetensors. Files appear whole or not at all, but for runs.csv of reproduce, which grows with
-the runs; a run that is killed may leave .NAME.XXXXXX.part beside NAME.
+Tables are .npy (2-D, or 3-D with one chain or one draw; integers, or reals of 32 or 64 bits) or
+.csv (a first line of words is a header; one of numbers is a point, with a warning if it counts
+0, 1, 2, ...), models .safetensors: tensors theta [m,d], w [m] and, with biases, b [m]; metadata
+format (gibbsite-1), domain (sphere or euclidean), base_scale (a number or none), beta (1 if
+missing). Files appear whole or not at all, but for runs.csv of reproduce, which grows with the
+runs; a run that is killed may leave .NAME.XXXXXX.part beside NAME.
 Exit status: 0 done, 2 bad usage or bad input, 1 any other failure."
 )]
 pub struct Cli {
@@ -173,14 +175,14 @@ Writes the final states [chains, d], or with --trajectory all draws [draws, chai
 them, with other endings, .trace.svg (potential of some chains), .acf.svg (its autocorrelation).
 
 Exact samplers are mala, hmc and uniform-mh; ula has a bias of the order of the step, baoab of its
-square. Believe the draws if R-hat is below 1.01 and the effective sample size (ESS) is large; both are
-about the worst coordinate of the first 1024 chains, the ESS is scaled to all of them. There is a warning
-if R-hat, or that of the potential, is larger, or the run too short for its ESS.
+square. Believe the draws if R-hat is below 1.01 and the effective sample size (ESS) is large; both
+are about the worst coordinate of the first 1024 chains, the ESS is scaled to all of them. There is
+a warning if R-hat, or that of the potential, is larger, or the run too short for its ESS.
 
 Examples:
   gibbsite sample --model out/model.safetensors --chains 1000 --steps 2000 --out s.npy
-  gibbsite sample --model out/model.safetensors --chains 64 --steps 10000 --thin 10 --trajectory --out t.npy
-  gibbsite sample --model m.safetensors --sampler hmc --leapfrog 20 --chains 100 --steps 500 --out s.npy")]
+  gibbsite sample --model m.safetensors --chains 64 --steps 10000 --thin 10 --trajectory --out t.npy
+  gibbsite sample --model m.safetensors --sampler hmc --leapfrog 20 --chains 100 --out s.npy")]
 pub struct SampleArgs {
     /// Model, .safetensors
     #[arg(long, value_name = "FILE")]
@@ -511,16 +513,21 @@ Names are kernel/type/level/shape, as in relu.score/f64/avx2/n=30000,d=15,m=500.
 
 A call's shortest processor time counts; it includes the packing of parameters and points
 and the seeding of streams. Columns:
-  GFLOP/s or GB/s  floating-point operations of the formula or bytes read and written, whichever is nearer its limit
-  % limit          share of what the machine does of them, in multiply-adds in registers or in a copy of memory; above
-                   100 where arrays are updated in place, which costs less than a copy, and for the level scalar
-                   where a multiply-add is a function of software, which sums and comparisons do not call
-  ns/value         time of a value, or of each of the n·d in rows, where operations are not what is asked for
-  faer             time of the same by matrix products of faer and an n×m array between them, over ours
-  scalar           time of the same by the level scalar (with fewer samples, in proportion), over ours
+  GFLOP/s or GB/s  floating-point operations of the formula or bytes read and written, whichever
+                   is nearer its limit
+  % limit          share of what the machine does of them, in multiply-adds in registers or in a
+                   copy of memory; above 100 where arrays are updated in place, which costs less
+                   than a copy, and for the level scalar where a multiply-add is a function of
+                   software, which sums and comparisons do not call
+  ns/value         time of a value, or of each of the n·d in rows, where operations are not what
+                   is asked for
+  faer             time of the same by matrix products of faer and an n×m array between them,
+                   over ours
+  scalar           time of the same by the level scalar (with fewer samples, in proportion), over
+                   ours
 
-The picture of --svg has the operations per second of the highest level against operations per byte, below the roof that
-both limits make.
+The picture of --svg has the operations per second of the highest level against operations per
+byte, below the roof that both limits make.
 
 Examples:
   gibbsite bench

@@ -7,7 +7,7 @@ use gibbsite_kernels::stein::{Kernel, Signs};
 /// How KSD² is estimated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Statistic {
-    /// The mean over all pairs, n^-2 Σ_ij u_ij: never negative, biased upwards by the diagonal.
+    /// The mean over all pairs, n^-2 Σ_ij u_ij: negative by rounding alone, biased upwards by the diagonal.
     #[default]
     V,
     /// The mean over pairs of different points, (n(n-1))^-1 Σ_(i≠j) u_ij: unbiased, may be negative.
