@@ -360,8 +360,9 @@ impl<T: Real> Jarzynski<T> {
         // Before the first move there is nothing to weigh.
         let moved = checkpoint.reals.get("jarzynski.alpha").is_some_and(|alpha| !alpha.is_empty());
         let d = self.chains.states().cols();
-        self.before = checkpoint.reals("jarzynski.before", if moved { n * d } else { 0 })?;
-        self.alpha = checkpoint.reals("jarzynski.alpha", if moved { n } else { 0 })?;
+        self.before =
+            checkpoint.reals_of_any_kind("jarzynski.before", if moved { n * d } else { 0 })?;
+        self.alpha = checkpoint.reals_of_any_kind("jarzynski.alpha", if moved { n } else { 0 })?;
         self.resampled = checkpoint.counts("jarzynski.resampled", 1)?[0];
         Ok(())
     }

@@ -108,15 +108,16 @@ impl State {
             State::Adam { moments, steps, .. } => {
                 *steps = checkpoint.size("adam.steps")?.try_into().unwrap_or(i32::MAX);
                 if *steps > 0 {
-                    let moment = |name| checkpoint.reals(name, parameters);
+                    // Squares of gradients may overflow.
+                    let moment = |name| checkpoint.reals_of_any_kind(name, parameters);
                     *moments = Some([moment("adam.first")?, moment("adam.second")?]);
                 }
             }
             State::Lbfgs(lbfgs) => lbfgs.restore(checkpoint, parameters)?,
             State::Transport(transport) => {
                 let m = transport.masses.len();
-                transport.amplitudes = checkpoint.reals("transport.amplitudes", m)?;
-                transport.masses = checkpoint.reals("transport.masses", m)?;
+                transport.amplitudes = checkpoint.reals_of_any_kind("transport.amplitudes", m)?;
+                transport.masses = checkpoint.reals_of_any_kind("transport.masses", m)?;
             }
         }
         Ok(())
@@ -312,13 +313,13 @@ impl Lbfgs {
         let len = |name| checkpoint.reals.get(name).map_or(0, Vec::len);
         let pairs = len("lbfgs.steps") / parameters;
         let [steps, changes] = ["lbfgs.steps", "lbfgs.changes"]
-            .map(|name| checkpoint.reals::<f64>(name, pairs * parameters));
+            .map(|name| checkpoint.reals_of_any_kind::<f64>(name, pairs * parameters));
         let (steps, changes) = (steps?, changes?);
         let pairs = steps.chunks(parameters).zip(changes.chunks(parameters));
         self.pairs = pairs.map(|(step, change)| [step.to_vec(), change.to_vec()]).collect();
         self.gradient = match len("lbfgs.gradient") {
             0 => None,
-            _ => Some(checkpoint.reals("lbfgs.gradient", parameters)?),
+            _ => Some(checkpoint.reals_of_any_kind("lbfgs.gradient", parameters)?),
         };
         Ok(())
     }
