@@ -75,7 +75,8 @@ impl<T: Real> Gram<T> {
     /// # Errors
     /// If shapes differ, there are no points or dimensions, or a value is not finite; for a kernel on the sphere, if there are fewer than two
     /// dimensions, a point is off the sphere or a score not tangential; if the kernel's constants leave the range of the type; if its metric is
-    /// of another size, not positive definite, or so large that rounding moves points by more than 1/1024 of the bandwidth; for the arc-cosine kernel in R^d, if the square of a point's norm underflows or overflows; for kernels with a
+    /// of another size, not positive definite, or so large that rounding moves points by more than 1/1024 of the bandwidth; for the
+    /// arc-cosine kernel in R^d, if the square of a point's norm underflows or overflows; for kernels with a
     /// part that is a function of the distance, if all values would have lost digits to underflow.
     pub fn new(kernel: &SteinKernel, x: Rows<'_, T>, score: Rows<'_, T>) -> Result<Self> {
         let gram = Self::of_scores(kernel, x, score)?;

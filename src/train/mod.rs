@@ -46,7 +46,8 @@ pub struct Trained<T: Real> {
 /// The same options and data give the same bits for any number of threads (backend `fused` or `auto`).
 ///
 /// # Errors
-/// For data that are empty, not finite, off the sphere or on one in a single dimension, validation data with other columns, options out of range, more neurons or chains than memory holds,
+/// For data that are empty, not finite, off the sphere or on one in a single dimension, validation data with other columns,
+/// options out of range, more neurons or chains than memory holds,
 /// [`Error::Diverged`] when parameters or the cross-entropy blow up, and whatever `observe` returns.
 pub fn fit<T: Real>(
     train: Rows<'_, T>,
